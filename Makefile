@@ -1,0 +1,73 @@
+PYTHON ?= python3
+VENV ?= .venv
+PYTHONS = 3.10 3.11 3.12 3.13
+FUZZ = $${LDREADER_FUZZ:-100000}
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+# ruff does not read setup.cfg.
+RUFF = --isolated --line-length 120 --target-version py310
+RULES = E,F,W,I,UP,B,C4,SIM,PT,RUF100
+SOURCES = ldreader tests examples
+
+STORE = file:examples/shop.json
+CONTEXT = {"kind":"user","key":"ada","country":"GB","plan":"gold"}
+
+.PHONY: help demo test test-all suite fuzz lint servers clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed ## evaluate the flags of examples/shop.json with the ldreader command
+	$(BIN)/ldreader variation new-checkout --store $(STORE) --context '$(CONTEXT)' --detail
+	$(BIN)/ldreader all --store $(STORE) --context '$(CONTEXT)'
+
+test: $(VENV)/.installed-test servers lint ## lint, then run the tests with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+test-all: servers ## run the tests on each Python that is here
+	@absent=; failed=; passed=; \
+	for version in $(PYTHONS); do \
+	  python=python$$version; \
+	  $$python -c pass 2>/dev/null || python=$$(PYENV_VERSION=$$(pyenv latest $$version 2>/dev/null) pyenv which $$python 2>/dev/null); \
+	  if ! "$$python" -c pass 2>/dev/null; then absent="$$absent $$version"; continue; fi; \
+	  echo "== Python $$version"; \
+	  if $(MAKE) --no-print-directory suite VENV=.venv-$$version PYTHON="$$python"; \
+	  then passed="$$passed $$version"; else failed="$$failed $$version"; fi; \
+	done; \
+	echo "passed:$${passed:- none}; failed:$${failed:- none}; absent:$${absent:- none}"; \
+	[ -n "$$passed" ] && [ -z "$$failed" ]
+
+suite: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -q
+
+fuzz: $(VENV)/.installed-test ## compare with the official SDK, 100000 times (or LDREADER_FUZZ)
+	LDREADER_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_official.py -s
+
+lint: $(VENV)/.installed-test ## check style, formatting and types
+	$(BIN)/ruff check $(RUFF) --select $(RULES) $(SOURCES)
+	$(BIN)/ruff format $(RUFF) --check $(SOURCES)
+	$(BIN)/mypy
+
+servers:
+	@sh tests/install-servers.sh
+
+clean: ## remove everything that was built
+	rm -rf $(VENV) $(PYTHONS:%=.venv-%) build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "$(PYTHON) is missing or older than Python 3.10; name another one, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) lacks the venv module; install it first (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made setup.cfg pyproject.toml
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.made setup.cfg pyproject.toml
+	@$(PIP) install --editable '.[test]'
+	@touch $(VENV)/.installed $@
