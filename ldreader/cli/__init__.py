@@ -1,0 +1,66 @@
+"""The command ``ldreader``: only the result goes to stdout, everything else to stderr.
+
+Exit codes: 0 answered, 2 usage, 3 flag not found, 4 store unreachable or timed out, 5 malformed data or context.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ..errors import ConfigurationError, FlagNotFound, LdreaderError, StoreError
+from .options import read_plain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .options import Options
+
+ANSWERED = 0
+USAGE = 2
+NOT_FOUND = 3
+UNREACHABLE = 4
+MALFORMED = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; ``argv`` is what follows the program's name."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # The plain form is read directly: argparse alone costs as much as a whole evaluation.
+    options = read_plain(words)
+    if options is None:
+        from .parser import parse
+
+        options = parse(words)
+    try:
+        return _run(options)
+    except LdreaderError as error:
+        print(f"ldreader: {error}", file=sys.stderr)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has left; nothing more can be said to it, at exit neither.
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def exit_code(error: LdreaderError) -> int:
+    """The exit code that tells a script what went wrong."""
+    if isinstance(error, ConfigurationError):
+        return USAGE
+    if isinstance(error, FlagNotFound):
+        return NOT_FOUND
+    if isinstance(error, StoreError):
+        return UNREACHABLE
+    return MALFORMED
+
+
+def _run(options: Options) -> int:
+    from . import evaluate
+
+    code = evaluate.all_flags(options) if options["command"] == "all" else evaluate.variation(options)
+    sys.stdout.flush()
+    return code

@@ -1,0 +1,171 @@
+"""The reader: as long-lived as the process, holds the way to the store and no flag data."""
+
+from __future__ import annotations
+
+from .context import as_context
+from .request import Request
+from .requesters import open_requester
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Any
+
+    from .context import Context
+    from .detail import EvaluationDetail
+    from .requesters.protocol import FeatureRequester
+    from .state import FeatureFlagsState
+
+    AnyContext = Context | Mapping[str, Any]
+
+
+class FlagReader:
+    """Evaluates flags from a store where someone else has put them.
+
+    It starts no thread, keeps no flag data and contacts nothing until a flag is asked for. It may be shared between
+    threads. Evaluating never raises: the default comes back, with the reason.
+
+    Args:
+        feature_requester: The way to the store, such as `RedisRequester`, or one of your own.
+        defaults: Values, by flag key, that win over the default given in a call.
+        offline: Reads nothing and answers every evaluation with the default.
+        sdk_key: Used by `secure_mode_hash` alone.
+        strict: Raises an `EvaluationError` where the reason would be an error; for tests and tools.
+    """
+
+    def __init__(
+        self,
+        feature_requester: FeatureRequester,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        offline: bool = False,
+        sdk_key: str | None = None,
+        strict: bool = False,
+    ) -> None:
+        self._requester = feature_requester
+        self._defaults = dict(defaults or {})
+        self._offline = offline
+        self._sdk_key = sdk_key
+        self._strict = strict
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        offline: bool = False,
+        sdk_key: str | None = None,
+        strict: bool = False,
+        **options: Any,
+    ) -> FlagReader:
+        """The reader for a store URL. Opens nothing yet.
+
+        ``options`` are the store's, such as ``prefix`` and ``timeout`` (seconds); given here they win over the URL.
+
+        Raises:
+            ConfigurationError: The URL's scheme or an option is unknown, or a value makes no sense.
+            MissingDependency: The store's client package is not installed.
+        """
+        requester = open_requester(url, **options)
+        return cls(requester, defaults=defaults, offline=offline, sdk_key=sdk_key, strict=strict)
+
+    def request(self, context: AnyContext) -> Request:
+        """The flags for one context and one request of the application; use it in a ``with`` block."""
+        return Request(self._requester, context, defaults=self._defaults, offline=self._offline, strict=self._strict)
+
+    def variation(self, key: str, context: AnyContext, default: Any) -> Any:
+        """The flag's value for the context, or the default."""
+        return self.request(context).variation(key, default)
+
+    def variation_detail(self, key: str, context: AnyContext, default: Any) -> EvaluationDetail:
+        """The flag's value for the context, its index and the reason."""
+        return self.request(context).variation_detail(key, default)
+
+    def bool_variation(self, key: str, context: AnyContext, default: bool) -> bool:
+        """The flag's value, or the default when it is no boolean."""
+        return self.request(context).bool_variation(key, default)
+
+    def bool_variation_detail(self, key: str, context: AnyContext, default: bool) -> EvaluationDetail:
+        """As `bool_variation`, with the reason; another type gives ``WRONG_TYPE``."""
+        return self.request(context).bool_variation_detail(key, default)
+
+    def string_variation(self, key: str, context: AnyContext, default: str) -> str:
+        """The flag's value, or the default when it is no string."""
+        return self.request(context).string_variation(key, default)
+
+    def string_variation_detail(self, key: str, context: AnyContext, default: str) -> EvaluationDetail:
+        """As `string_variation`, with the reason; another type gives ``WRONG_TYPE``."""
+        return self.request(context).string_variation_detail(key, default)
+
+    def int_variation(self, key: str, context: AnyContext, default: int) -> int:
+        """The flag's value, or the default when it is no integer; 3.0 is one."""
+        return self.request(context).int_variation(key, default)
+
+    def int_variation_detail(self, key: str, context: AnyContext, default: int) -> EvaluationDetail:
+        """As `int_variation`, with the reason; another type gives ``WRONG_TYPE``."""
+        return self.request(context).int_variation_detail(key, default)
+
+    def float_variation(self, key: str, context: AnyContext, default: float) -> float:
+        """The flag's value as a float, or the default when it is no number."""
+        return self.request(context).float_variation(key, default)
+
+    def float_variation_detail(self, key: str, context: AnyContext, default: float) -> EvaluationDetail:
+        """As `float_variation`, with the reason; another type gives ``WRONG_TYPE``."""
+        return self.request(context).float_variation_detail(key, default)
+
+    def json_variation(self, key: str, context: AnyContext, default: Any) -> Any:
+        """The flag's value, of whatever JSON type."""
+        return self.request(context).json_variation(key, default)
+
+    def json_variation_detail(self, key: str, context: AnyContext, default: Any) -> EvaluationDetail:
+        """As `json_variation`, with the reason."""
+        return self.request(context).json_variation_detail(key, default)
+
+    def all_flags_state(
+        self,
+        context: AnyContext,
+        client_side_only: bool = False,
+        with_reasons: bool = False,
+        details_only_for_tracked_flags: bool = False,
+    ) -> FeatureFlagsState:
+        """The state of all flags for the context; an invalid, empty one when there is no telling."""
+        return self.request(context).all_flags_state(client_side_only, with_reasons, details_only_for_tracked_flags)
+
+    def secure_mode_hash(self, context: AnyContext) -> str:
+        """The hash that lets a browser SDK in secure mode ask for this context; "" for an invalid context.
+
+        Raises:
+            ConfigurationError: The reader was made without ``sdk_key``.
+        """
+        from .bucketing import utf8
+        from .errors import ConfigurationError
+
+        if not self._sdk_key:
+            raise ConfigurationError("secure_mode_hash needs the SDK key: FlagReader(..., sdk_key=...)")
+        checked = as_context(context)
+        if not checked.valid:
+            return ""
+        import hmac
+
+        return hmac.new(utf8(self._sdk_key), utf8(checked.fully_qualified_key), "sha256").hexdigest()
+
+    def is_offline(self) -> bool:
+        """True when the reader was made offline."""
+        return self._offline
+
+    def flush(self) -> None:
+        """Does nothing; there for code that comes from the official SDK."""
+
+    def close(self) -> None:
+        """Lets go of the connections that the reader opened; may be called twice."""
+        self._requester.close()
+
+    def __enter__(self) -> FlagReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

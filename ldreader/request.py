@@ -1,0 +1,346 @@
+"""A request: evaluations for one context that agree with each other.
+
+Each item is fetched at most once in a request, a missing one included; afterwards everything is forgotten.
+"""
+
+from __future__ import annotations
+
+from . import detail as reasons
+from . import log
+from .context import as_context
+from .detail import EvaluationDetail
+from .errors import EvaluationError, InvalidContext, MalformedItem, StoreError, WrongType
+from .evaluator import evaluate
+from .schema import FEATURES, MEMBERSHIPS, SEGMENTS, WrongShape, decode
+from .segments import NOT_CONFIGURED, Membership
+from .state import FeatureFlagsState, flag_metadata, is_client_side
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Any
+
+    from .context import Context
+    from .evaluator import Evaluation
+    from .requesters.protocol import FeatureRequester
+    from .schema import Item, ItemRef, JsonText
+
+
+class Request:
+    """The flags for one context, as long as one request of the application needs them.
+
+    Made by `FlagReader.request`; for one thread. Evaluating never raises (unless the reader is strict): the
+    caller's default comes back, the reason tells why, and one line is logged.
+    """
+
+    __slots__ = (
+        "_context",
+        "_defaults",
+        "_everything",
+        "_failure",
+        "_items",
+        "_logged",
+        "_offline",
+        "_requester",
+        "_strict",
+    )
+
+    def __init__(
+        self,
+        requester: FeatureRequester,
+        context: Context | Mapping[str, Any],
+        *,
+        defaults: Mapping[str, Any],
+        offline: bool,
+        strict: bool,
+    ) -> None:
+        self._requester = requester
+        self._context = as_context(context)
+        self._defaults = defaults
+        self._offline = offline
+        self._strict = strict
+        self._forget()
+
+    @property
+    def context(self) -> Context:
+        """The context of this request; invalid when what the application gave was."""
+        return self._context
+
+    def variation(self, key: str, default: Any) -> Any:
+        """The flag's value for the context, or the default."""
+        return self.variation_detail(key, default).value
+
+    def variation_detail(self, key: str, default: Any) -> EvaluationDetail:
+        """The flag's value for the context, its index and the reason."""
+        return self._detail(key, default, _anything)
+
+    def bool_variation(self, key: str, default: bool) -> bool:
+        """The flag's value, or the default when it is no boolean."""
+        value: bool = self.bool_variation_detail(key, default).value
+        return value
+
+    def bool_variation_detail(self, key: str, default: bool) -> EvaluationDetail:
+        """As `bool_variation`, with the reason; another type gives ``WRONG_TYPE``."""
+        return self._detail(key, default, _as_bool)
+
+    def string_variation(self, key: str, default: str) -> str:
+        """The flag's value, or the default when it is no string."""
+        value: str = self.string_variation_detail(key, default).value
+        return value
+
+    def string_variation_detail(self, key: str, default: str) -> EvaluationDetail:
+        """As `string_variation`, with the reason; another type gives ``WRONG_TYPE``."""
+        return self._detail(key, default, _as_string)
+
+    def int_variation(self, key: str, default: int) -> int:
+        """The flag's value, or the default when it is no integer; 3.0 is one."""
+        value: int = self.int_variation_detail(key, default).value
+        return value
+
+    def int_variation_detail(self, key: str, default: int) -> EvaluationDetail:
+        """As `int_variation`, with the reason; another type gives ``WRONG_TYPE``."""
+        return self._detail(key, default, _as_int)
+
+    def float_variation(self, key: str, default: float) -> float:
+        """The flag's value as a float, or the default when it is no number."""
+        value: float = self.float_variation_detail(key, default).value
+        return value
+
+    def float_variation_detail(self, key: str, default: float) -> EvaluationDetail:
+        """As `float_variation`, with the reason; another type gives ``WRONG_TYPE``."""
+        return self._detail(key, default, _as_float)
+
+    def json_variation(self, key: str, default: Any) -> Any:
+        """The flag's value, of whatever JSON type."""
+        return self.variation(key, default)
+
+    def json_variation_detail(self, key: str, default: Any) -> EvaluationDetail:
+        """As `json_variation`, with the reason."""
+        return self.variation_detail(key, default)
+
+    def all_flags_state(
+        self,
+        client_side_only: bool = False,
+        with_reasons: bool = False,
+        details_only_for_tracked_flags: bool = False,
+    ) -> FeatureFlagsState:
+        """The state of all flags for the context; an invalid, empty one when there is no telling.
+
+        A flag that ends in an error is listed with the value None; an item that is no flag is logged and left out.
+        """
+        unable: EvaluationError | None = self._unable()
+        if unable is None and not self._offline:
+            unable = self._fetch_everything()
+        if unable is not None:
+            self._report("no state of all flags", unable)
+        state = FeatureFlagsState(valid=unable is None and not self._offline)
+        if not state.valid:
+            return state
+        for kind, key in list(self._items):
+            item = self._items[kind, key]
+            if kind != FEATURES or item is None:
+                continue
+            if isinstance(item, EvaluationError):
+                self._log_once(f"left out of the state of all flags: {item}")
+                continue
+            try:
+                if client_side_only and not is_client_side(item):
+                    continue
+                evaluation = self._evaluate(key)
+                if evaluation.failure is not None:
+                    self._log_once(f"in the state of all flags, flag {key!r} has no value: {evaluation.failure}")
+                value = _own(evaluation.detail.value)
+                state._add(key, value, flag_metadata(evaluation, with_reasons, details_only_for_tracked_flags))
+            except WrongShape as error:
+                self._log_once(f"left out of the state of all flags: {error.describe(self._items)}")
+            except Exception as error:
+                self._log_once(f"left out of the state of all flags: flag {key!r}: {_unexpected(error)}")
+        return state
+
+    def close(self) -> None:
+        """Forgets everything that was fetched."""
+        self._forget()
+
+    def __enter__(self) -> Request:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _forget(self) -> None:
+        self._items: dict[ItemRef, Any] = {}
+        self._everything: Mapping[ItemRef, JsonText | StoreError] | None = None
+        self._failure: StoreError | None = None
+        self._logged: set[str] = set()
+
+    def _detail(self, key: str, default: Any, accept: Callable[[Any], Any]) -> EvaluationDetail:
+        """The result for the caller: a value that `accept` lets through, or the default."""
+        if self._defaults and isinstance(key, str):
+            default = self._defaults.get(key, default)
+        failure: EvaluationError | None = self._unable()
+        if failure is not None:
+            detail = EvaluationDetail(None, None, reasons.error(reasons.USER_NOT_SPECIFIED))
+        elif self._offline:
+            detail = EvaluationDetail(None, None, reasons.error(reasons.CLIENT_NOT_READY))
+        else:
+            try:
+                evaluation = self._evaluate(key)
+                detail, failure = evaluation.detail, evaluation.failure
+                if detail.variation_index is not None:
+                    return EvaluationDetail(accept(_own(detail.value)), detail.variation_index, detail.reason)
+            except WrongType as error:
+                failure = error
+                detail = EvaluationDetail(None, None, reasons.error(reasons.WRONG_TYPE))
+            except Exception as error:  # a bug of ours must not become the application's
+                failure = StoreError(_unexpected(error))
+                detail = EvaluationDetail(None, None, reasons.error(reasons.EXCEPTION))
+        detail = EvaluationDetail(default, None, detail.reason)
+        if failure is not None:
+            self._report(f"flag {key!r} gives the default", failure, detail)
+        return detail
+
+    def _unable(self) -> InvalidContext | None:
+        error = self._context.error
+        return None if error is None else InvalidContext(error)
+
+    def _report(self, what: str, failure: EvaluationError, detail: EvaluationDetail | None = None) -> None:
+        if self._strict:
+            failure.detail = detail
+            raise failure.with_traceback(None)
+        if isinstance(failure, StoreError):
+            # One line a request: a store that fails would else repeat itself for each flag.
+            self._log_once(f"{what}: {failure}", once_for=str(failure))
+        else:
+            self._log_once(f"{what}: {failure}", level=log.error if isinstance(failure, MalformedItem) else log.warning)
+
+    def _log_once(self, message: str, *, once_for: str = "", level: Callable[[str], None] = log.error) -> None:
+        if (once_for or message) not in self._logged:
+            self._logged.add(once_for or message)
+            level(message)
+
+    def _evaluate(self, key: str) -> Evaluation:
+        """The evaluation of a flag, with as many rounds of fetching as its references are deep."""
+        while True:
+            evaluation = evaluate(key, self._context, self._items)
+            if not evaluation.lacks:
+                return evaluation
+            self._fetch(evaluation.lacks)
+
+    def _fetch(self, refs: Iterable[ItemRef]) -> None:
+        """Puts something in the place of each reference: an item, None when missing, or the error."""
+        wanted = []
+        for ref in refs:
+            kind, key = ref
+            if kind == MEMBERSHIPS:
+                self._items[ref] = Membership(None, NOT_CONFIGURED)
+            elif self._everything is not None:
+                self._put(ref, self._everything.get(ref))
+            elif not _can_be_stored(key):
+                self._items[ref] = None
+            else:
+                wanted.append(ref)
+        if not wanted:
+            return
+        texts: Mapping[ItemRef, JsonText | StoreError] = {}
+        if self._failure is None:
+            try:
+                texts = self._requester.get_many(wanted)
+            except StoreError as error:
+                self._failure = error
+            except Exception as error:  # anyone can write a requester
+                self._failure = StoreError(f"the feature requester failed: {_unexpected(error)}")
+        for ref in wanted:
+            # A store that failed once is not waited for again in this request.
+            self._put(ref, self._failure or texts.get(ref))
+
+    def _fetch_everything(self) -> StoreError | None:
+        """Takes what the store holds now, without changing what this request has seen already."""
+        if self._everything is None and self._failure is None:
+            try:
+                collections = self._requester.get_all()
+                self._everything = {
+                    (kind, key): text for kind in (FEATURES, SEGMENTS) for key, text in collections[kind].items()
+                }
+            except StoreError as error:
+                self._failure = error
+            except Exception as error:  # anyone can write a requester
+                self._failure = StoreError(f"the feature requester failed: {_unexpected(error)}")
+            else:
+                # Segments wait as text: most are needed by nobody.
+                for ref, text in self._everything.items():
+                    if ref[0] == FEATURES and ref not in self._items:
+                        self._put(ref, text)
+        return self._failure
+
+    def _put(self, ref: ItemRef, text: JsonText | StoreError | None) -> None:
+        self._items[ref] = text if text is None or isinstance(text, StoreError) else decode(ref, text)
+
+
+def _can_be_stored(key: object) -> bool:
+    # Whatever else a caller passes, or a flag refers to by a lone surrogate, is in no store.
+    if not isinstance(key, str):
+        return False
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _own(value: Any) -> Any:
+    """A copy for the caller to change, so that the request's next answer stays the same."""
+    if type(value) is dict:
+        return {key: _own(member) for key, member in value.items()}
+    if type(value) is list:
+        return [_own(member) for member in value]
+    return value
+
+
+def _unexpected(error: BaseException) -> str:
+    # Only the type and the place: a message could quote the context.
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    return f"unexpected {type(error).__name__}{place}"
+
+
+def _anything(value: Any) -> Any:
+    return value
+
+
+def _as_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise _wrong_type("a boolean", value)
+
+
+def _as_string(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise _wrong_type("a string", value)
+
+
+def _as_int(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise _wrong_type("an integer", value)
+
+
+def _as_float(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            pass
+    raise _wrong_type("a number", value)
+
+
+def _wrong_type(wanted: str, value: object) -> WrongType:
+    names = {bool: "a boolean", str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return WrongType(f"its value is {names.get(type(value), 'null')}, not {wanted}")

@@ -1,0 +1,104 @@
+"""Where flags come from: one module a store, each read through the same protocol."""
+
+from __future__ import annotations
+
+from ..errors import ConfigurationError, MissingDependency
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+    from typing import Any
+
+    from .protocol import FeatureRequester
+
+DEFAULT_TIMEOUT = 2.0
+"""Seconds that connecting, and each reply, may take."""
+
+_SCHEMES = {"file": "file", "redis": "redis", "rediss": "redis", "unix": "redis"}
+_EXAMPLES = "redis://localhost:6379?prefix=launchdarkly or file:flags.json"
+
+
+def open_requester(url: str, **options: Any) -> FeatureRequester:
+    """The requester for a store URL. Contacts nothing yet.
+
+    An option given here wins over the same one in the URL.
+
+    Raises:
+        ConfigurationError: The URL's scheme or an option is unknown, or a value makes no sense.
+        MissingDependency: The store's client package is not installed.
+    """
+    scheme, found, _ = url.partition(":") if isinstance(url, str) else ("", "", "")
+    scheme = scheme.lower()
+    if not found:
+        raise ConfigurationError(f"{url!r} is no store URL; give one like {_EXAMPLES}")
+    if scheme not in _SCHEMES:
+        raise unknown("store URL scheme", scheme, _SCHEMES)
+    if _SCHEMES[scheme] == "redis":
+        from .redis import RedisRequester
+
+        return RedisRequester.from_url(url, **options)
+    from .file import FileRequester
+
+    return FileRequester.from_url(url, **options)
+
+
+def client_package(name: str, *, extra: str) -> ModuleType:
+    """The client package of that name.
+
+    Raises:
+        MissingDependency: It is not installed; the message says how to install it.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingDependency(
+            f"the package {name!r} is not installed; install it with: pip install 'ldreader[{extra}]'"
+        ) from error
+
+
+def split_query(url: str) -> tuple[str, dict[str, str]]:
+    """The URL without its query, and the query's options; the last of a repeated option counts."""
+    base, _, query = url.partition("?")
+    options = {}
+    for part in query.split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            options[unquote(name)] = unquote(value.replace("+", " "))
+    return base, options
+
+
+def unquote(text: str) -> str:
+    """The text with its %XX escapes resolved."""
+    if "%" not in text:
+        return text
+    from urllib.parse import unquote as resolve
+
+    return resolve(text)
+
+
+def seconds(value: object) -> float:
+    """A timeout given as a number or in a URL.
+
+    Raises:
+        ConfigurationError: It is not a positive, finite number.
+    """
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 0 < number < 1e6 or isinstance(value, bool):
+        raise ConfigurationError(f"timeout must be a number of seconds above 0, not {value!r}")
+    return number
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ConfigurationError:
+    """The error for a name that nobody knows, with the nearest one that is known."""
+    import difflib
+
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, 1, 0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names) or 'none'}"
+    return ConfigurationError(f"unknown {what} {name!r}; {hint}")

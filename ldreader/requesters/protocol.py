@@ -1,0 +1,44 @@
+"""The protocol that every store implements, those of third parties too. Only implementers import it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from ..errors import StoreError
+
+ItemRef = tuple[str, str]
+"""A reference to an item: its kind, ``"features"`` or ``"segments"``, and its key."""
+
+JsonText = bytes | str
+"""An item as it stands in the store, UTF-8 JSON."""
+
+
+class FeatureRequester(Protocol):
+    """Reads flags and segments as JSON text from one store. It knows keys and layout, and nothing of flags.
+
+    Tombstones, decoding and defaults are handled outside. Neither method caches.
+    """
+
+    def get_many(self, refs: Sequence[ItemRef]) -> Mapping[ItemRef, JsonText | StoreError]:
+        """The items that exist, by reference, in as few round trips as the store allows.
+
+        References come without duplicates, both kinds mixed. A missing item, also one whose key the store cannot
+        hold, is left out. An item that exists but cannot be had is a `StoreError` in its place.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        ...
+
+    def get_all(self) -> Mapping[str, Mapping[str, JsonText | StoreError]]:
+        """Everything in the store: ``{"features": {key: text}, "segments": {key: text}}``, both always there.
+
+        Raises:
+            StoreError: The store did not answer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Lets go of what this requester opened itself; may be called twice."""
+        ...
