@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .context import Context
     from .evaluator import Evaluation
     from .requesters.protocol import FeatureRequester
-    from .schema import Item, ItemRef, JsonText
+    from .schema import ItemRef, JsonText
 
 
 class Request:
