@@ -430,7 +430,10 @@ def as_context(value: object) -> Context:
     if isinstance(value, Context):
         return value
     if _is_object(value):
-        return Context.from_dict(value)
+        try:
+            return Context.from_dict(value)
+        except Exception as error:  # a mapping of the application's own may do anything
+            return _invalid(f"the mapping given as a context cannot be read: {type(error).__name__}")
     if value is None:
         return _invalid("no context was given: make one with Context.create(key)")
     return _invalid(f"a context must be a Context or a mapping, not {_type(value)}: make one with Context.create(key)")

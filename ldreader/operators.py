@@ -97,7 +97,7 @@ def double(value: Any) -> float | None:
 
 
 def instant(value: Any) -> tuple[int | float, float] | None:
-    """Whole milliseconds since 1970 and the fraction of the next one, apart so that nanoseconds are not rounded away."""
+    """Whole milliseconds since 1970 and the fraction of the next, apart so that nanoseconds are not rounded away."""
     if isinstance(value, str):
         return _rfc3339(value)
     milliseconds = number(value)
