@@ -21,7 +21,9 @@ class _CoreLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a property name must be a string", node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a property name must be a string", key_node.start_mark
+                )
             key_node.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep=True)
 

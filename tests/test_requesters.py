@@ -1,0 +1,238 @@
+"""Every requester keeps the promises of the protocol; and the suite that says so notices those that do not."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+
+from ldreader import FeatureRequester, FileRequester, MemoryRequester, RedisRequester
+from ldreader.requesters import open_requester
+from ldreader.requesters.protocol import ItemRef
+from ldreader.testing import RequesterBehaviour
+from tests.servers import RedisServer
+
+Collections = dict[str, dict[str, str]]
+
+
+class MemoryStore:
+    """One mapping for each prefix."""
+
+    has_prefixes = True
+    holds_any_text = True
+
+    def __init__(self) -> None:
+        self.collections: dict[str, Collections] = {}
+
+    def requester(self, prefix: str) -> FeatureRequester:
+        return MemoryRequester(self.of(prefix))
+
+    def put(self, prefix: str, kind: str, key: str, text: str) -> None:
+        self.of(prefix)[kind][key] = text
+
+    def of(self, prefix: str) -> Collections:
+        return self.collections.setdefault(prefix, {"features": {}, "segments": {}})
+
+
+class FileStore:
+    """One file, written anew at each change."""
+
+    has_prefixes = False
+    holds_any_text = False
+
+    def __init__(self, path: Path, dump: Callable[[Any], str]) -> None:
+        self.path = path
+        self.dump = dump
+        self.content: dict[str, dict[str, Any]] = {"flags": {}, "segments": {}}
+        self.write()
+
+    def requester(self, prefix: str) -> FeatureRequester:
+        return FileRequester(self.path)
+
+    def put(self, prefix: str, kind: str, key: str, text: str) -> None:
+        self.content["flags" if kind == "features" else kind][key] = json.loads(text)
+        self.write()
+
+    def write(self) -> None:
+        self.path.write_text(self.dump(self.content), encoding="utf-8")
+
+
+class RedisStore:
+    """A real Redis, filled by plain commands."""
+
+    has_prefixes = True
+    holds_any_text = True
+
+    def __init__(self, url: str, requester: Callable[[str], FeatureRequester]) -> None:
+        self.client = redis.Redis.from_url(url)
+        self.requester = requester
+
+    def put(self, prefix: str, kind: str, key: str, text: str) -> None:
+        self.client.hset(f"{prefix}:{kind}", key, text)
+
+
+class TestMemoryRequester(RequesterBehaviour):
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        return MemoryStore()
+
+
+class TestJsonFileRequester(RequesterBehaviour):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> FileStore:
+        return FileStore(tmp_path / "flags.json", json.dumps)
+
+
+class TestYamlFileRequester(RequesterBehaviour):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> FileStore:
+        return FileStore(tmp_path / "flags.yaml", lambda content: str(yaml.safe_dump(content, allow_unicode=True)))
+
+
+class TestRedisRequesterOfAUrl(RequesterBehaviour):
+    @pytest.fixture
+    def store(self, redis_server: RedisServer) -> Iterator[RedisStore]:
+        store = RedisStore(redis_server.url, lambda prefix: open_requester(redis_server.url, prefix=prefix))
+        yield store
+        store.client.close()
+
+
+class TestRedisRequesterOverTheApplicationsClient(RequesterBehaviour):
+    @pytest.fixture(params=[False, True], ids=["bytes", "decode_responses"])
+    def store(self, redis_server: RedisServer, request: pytest.FixtureRequest) -> Iterator[RedisStore]:
+        client = redis.Redis.from_url(redis_server.url, decode_responses=request.param)
+        store = RedisStore(redis_server.url, lambda prefix: RedisRequester(client, prefix=prefix))
+        yield store
+        store.client.close()
+        client.close()
+
+
+class Broken(MemoryRequester):
+    """A memory requester with one mistake."""
+
+    mistakes: tuple[str, ...] = (
+        "gives None for a missing item",
+        "raises for a missing item",
+        "knows flags only",
+        "takes one kind for the other",
+        "drops the last of many",
+        "answers a hundred at most",
+        "caches",
+        "caches everything",
+        "loses a kind in everything",
+        "leaves a tombstone out",
+        "refuses an empty key",
+        "fails on the second close",
+        "refuses no references",
+        "cuts long items",
+        "strips keys",
+        "is not for threads",
+    )
+
+    def __init__(self, collections: Mapping[str, Mapping[str, Any]], mistake: str) -> None:
+        super().__init__(collections)
+        self.mistake = mistake
+        self.seen: dict[ItemRef, Any] = {}
+        self.everything: Any = None
+        self.closed = False
+        self.reading: Sequence[ItemRef] = ()
+
+    def get_many(self, refs: Sequence[ItemRef]) -> Any:
+        if self.mistake == "refuses no references" and not refs:
+            raise ValueError("nothing to read")
+        if self.mistake == "refuses an empty key" and any(not key for _, key in refs):
+            raise ValueError("an empty key")
+        if self.mistake == "takes one kind for the other":
+            return {ref: text for ref in refs if (text := self._any_kind(ref[1])) is not None}
+        if self.mistake == "is not for threads":
+            self.reading = refs
+            time.sleep(0.001)  # lets another thread come in between
+            return super().get_many(self.reading)
+        asked = refs
+        if self.mistake == "knows flags only":
+            asked = [ref for ref in refs if ref[0] == "features"]
+        if self.mistake == "drops the last of many" and len(refs) > 1:
+            asked = refs[:-1] if refs[-1] != ("segments", "nowhere") else refs[:-2]
+        if self.mistake == "answers a hundred at most":
+            asked = refs[:100]
+        if self.mistake == "strips keys":
+            asked = [(kind, key.split("/")[0]) for kind, key in refs]
+        found: dict[ItemRef, Any] = dict(super().get_many(asked))
+        if self.mistake == "gives None for a missing item":
+            found = {ref: found.get(ref) for ref in refs}
+        if self.mistake == "raises for a missing item" and len(found) < len(refs):
+            raise KeyError("missing")
+        if self.mistake == "cuts long items":
+            found = {ref: text[:65536] for ref, text in found.items()}
+        if self.mistake == "leaves a tombstone out":
+            found = {ref: text for ref, text in found.items() if '"deleted": true' not in text}
+        if self.mistake == "caches":
+            found = {ref: self.seen.setdefault(ref, found.get(ref)) for ref in refs}
+            found = {ref: text for ref, text in found.items() if text is not None}
+        return found
+
+    def get_all(self) -> Any:
+        everything: Any = super().get_all()
+        if self.mistake == "loses a kind in everything":
+            del everything["segments"]
+        if self.mistake == "caches everything":
+            self.everything = self.everything or everything
+            return self.everything
+        return everything
+
+    def close(self) -> None:
+        if self.closed and self.mistake == "fails on the second close":
+            raise ValueError("closed already")
+        self.closed = True
+
+    def _any_kind(self, key: str) -> Any:
+        return self._collections["features"].get(key) or self._collections["segments"].get(key)
+
+
+class BrokenStore(MemoryStore):
+    def __init__(self, mistake: str) -> None:
+        super().__init__()
+        self.mistake = mistake
+
+    def requester(self, prefix: str) -> FeatureRequester:
+        if self.mistake == "mixes prefixes":
+            return MemoryRequester(self.of(""))
+        return Broken(self.of(prefix), self.mistake)
+
+    def put(self, prefix: str, kind: str, key: str, text: str) -> None:
+        super().put("" if self.mistake == "mixes prefixes" else prefix, kind, key, text)
+
+
+def failures(new_store: Callable[[], MemoryStore]) -> list[str]:
+    """The names of the tests of the suite that fail for a store."""
+    suite = RequesterBehaviour()
+    failed = []
+    for name, test in inspect.getmembers(suite, inspect.ismethod):
+        if not name.startswith("test_"):
+            continue
+        marks = getattr(test, "pytestmark", [])
+        values = [mark.args for mark in marks if mark.name == "parametrize"]
+        cases = [{argument: value} for argument, choices in values for value in choices] or [{}]
+        for case in cases:
+            try:
+                test(new_store(), "prefix", **case)
+            except Exception:
+                failed.append(name)
+                break
+    return failed
+
+
+def test_the_suite_passes_for_a_requester_that_works() -> None:
+    assert failures(MemoryStore) == []
+
+
+@pytest.mark.parametrize("mistake", [*Broken.mistakes, "mixes prefixes"])
+def test_the_suite_fails_for_a_requester_that(mistake: str) -> None:
+    assert failures(lambda: BrokenStore(mistake)) != []
