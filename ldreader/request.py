@@ -247,7 +247,7 @@ class Request:
         texts: Mapping[ItemRef, JsonText | StoreError] = {}
         if self._failure is None:
             try:
-                texts = self._requester.get_many(wanted)
+                texts = dict(self._requester.get_many(wanted))
             except StoreError as error:
                 self._failure = error
             except Exception as error:  # anyone can write a requester
