@@ -34,6 +34,7 @@ def open_requester(url: str, **options: Any) -> FeatureRequester:
         raise ConfigurationError(f"{url!r} is no store URL; give one like {_EXAMPLES}")
     if scheme not in _SCHEMES:
         raise unknown("store URL scheme", scheme, _SCHEMES)
+    url = scheme + url[len(scheme) :]
     if _SCHEMES[scheme] == "redis":
         from .redis import RedisRequester
 
