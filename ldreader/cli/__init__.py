@@ -5,6 +5,8 @@ Exit codes: 0 answered, 2 usage, 3 flag not found, 4 store unreachable or timed 
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 from ..errors import ConfigurationError, FlagNotFound, LdreaderError, StoreError
@@ -35,16 +37,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except LdreaderError as error:
-        print(f"ldreader: {error}", file=sys.stderr)
+        complain(error)
         return exit_code(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # The reader of our output has left; nothing more can be said to it, at exit neither.
-        import os
-
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        sys.stdout = None  # else the interpreter tries once more to write, and fails, at exit
+        complain(f"cannot write the result: {error.strerror}")
+        return USAGE
+
+
+def complain(error: object) -> None:
+    """Says what is wrong, in one line on stderr."""
+    print("ldreader:", " ".join(str(error).splitlines()), file=sys.stderr)
 
 
 def exit_code(error: LdreaderError) -> int:
@@ -62,5 +71,7 @@ def _run(options: Options) -> int:
     from . import evaluate
 
     code = evaluate.all_flags(options) if options["command"] == "all" else evaluate.variation(options)
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     sys.stdout.flush()
     return code

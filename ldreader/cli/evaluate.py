@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 
+from .. import detail as reasons
 from ..context import Context
+from ..detail import EvaluationDetail
 from ..errors import ConfigurationError, EvaluationError, InvalidContext
 from ..reader import FlagReader
 from ..schema import dumps, loads
-from . import ANSWERED, exit_code
+from . import ANSWERED, complain, exit_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ def variation(options: Options) -> int:
         try:
             detail = reader.variation_detail(options["flag"], _context(options), default)
         except EvaluationError as error:
-            if error.detail is None or (options["default"] is None and not options["detail"]):
+            if options["default"] is None and not options["detail"]:
                 raise
-            print(f"ldreader: {error}", file=sys.stderr)
-            detail = error.detail
+            complain(error)
+            # A context that cannot be read fails before the flag is looked at.
+            detail = error.detail or EvaluationDetail(default, None, reasons.error(reasons.USER_NOT_SPECIFIED))
             code = exit_code(error)
     print(dumps(detail.to_json_dict() if options["detail"] else detail.value))
     return code

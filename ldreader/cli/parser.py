@@ -25,7 +25,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; see '{self.prog} --help'", file=sys.stderr)
+        line = " ".join(message.splitlines())
+        print(f"{self.prog}: {line}; see '{self.prog} --help'", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -64,7 +65,7 @@ def _parser() -> _Parser:
         for option in options:
             metavar, meaning = OPTIONS[option]
             if metavar:
-                command.add_argument(f"--{option}", metavar=metavar, help=meaning)
+                command.add_argument(f"--{option}", metavar=metavar, help=meaning, type=_unmarked)
             else:
                 command.add_argument(f"--{option}", action="store_true", help=meaning)
     return parser
@@ -76,13 +77,23 @@ def _epilog(examples: Sequence[str]) -> str:
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """The words with each option and its value in one, so that a value may begin with a dash."""
+    """The words with each option and its value in one, so that a value may begin with a dash.
+
+    The value is marked with one more "=", because some releases of argparse drop a value that is "--".
+    """
     joined: list[str] = []
     rest = iter(words)
     for word in rest:
         if word == "--":
             return [*joined, word, *rest]
-        metavar = OPTIONS.get(word[2:], (None, ""))[0] if word.startswith("--") else None
-        value = next(rest, None) if metavar else None
-        joined.append(word if value is None else f"{word}={value}")
+        option, equals, value = word.partition("=")
+        if option.startswith("--") and OPTIONS.get(option[2:], (None, ""))[0]:
+            given = value if equals else next(rest, None)
+            joined.append(option if given is None else f"{option}=={given}")
+        else:
+            joined.append(word)
     return joined
+
+
+def _unmarked(value: str) -> str:
+    return value[1:]

@@ -1,0 +1,144 @@
+"""The examples run as their first lines say, on the file beside them and on a store that is named."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.servers import RedisServer
+
+PROJECT = Path(__file__).parent.parent
+EXAMPLES = PROJECT / "examples"
+SHOP = json.loads((EXAMPLES / "shop.json").read_text(encoding="utf-8"))
+
+
+def run(*words: str, **environment: str) -> str:
+    """What Python prints for these words, run from the project's directory as a user would; warnings are errors."""
+    inherited = {name: value for name, value in os.environ.items() if name != "LDREADER_STORE"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *words],
+        cwd=PROJECT,
+        env={**inherited, "PYTHONPATH": str(PROJECT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def views(*paths: str, **environment: str) -> list[Any]:
+    """What the Flask example answers to these paths, loaded as the command ``flask --app`` loads it."""
+    program = (
+        "import json, sys\n"
+        "from flask.cli import ScriptInfo\n"
+        "client = ScriptInfo('examples/flask_app.py').load_app().test_client()\n"
+        "answers = [client.get(path) for path in sys.argv[1:]]\n"
+        "assert [answer.status_code for answer in answers] == [200] * len(answers)\n"
+        "print(json.dumps([answer.json for answer in answers]))"
+    )
+    answers: list[Any] = json.loads(run("-c", program, *paths, **environment))
+    return answers
+
+
+@pytest.fixture
+def store(redis_server: RedisServer) -> Iterator[str]:
+    """The URL of a store with the shop's flags, in which new-checkout is off and shipping is free."""
+    flags = SHOP["flags"]
+    changed = {
+        "new-checkout": flags["new-checkout"] | {"on": False},
+        "shipping-prices": flags["shipping-prices"] | {"variations": [{"standard": 0, "currency": "GBP"}] * 3},
+    }
+    with redis.Redis.from_url(redis_server.url) as client:
+        for kind, items in (("features", flags | changed), ("segments", SHOP["segments"])):
+            client.hset(f"examples:{kind}", mapping={key: json.dumps(item) for key, item in items.items()})
+        yield f"{redis_server.url}?prefix=examples"
+        client.delete("examples:features", "examples:segments")
+
+
+class TestScript:
+    def test_it_decides_for_the_customer_that_is_named(self) -> None:
+        assert run("examples/script.py") == "ada sees the new checkout; shipping costs 3.95 GBP\n"
+        assert run("examples/script.py", "grace") == "grace sees the old checkout; shipping costs 3.95 GBP\n"
+
+    def test_it_reads_the_database_that_is_named(self, store: str) -> None:
+        printed = run("examples/script.py", LDREADER_STORE=store)
+        assert printed == "ada sees the old checkout; shipping costs 0 GBP\n"
+
+
+class TestFlaskApp:
+    def test_each_visitor_sees_a_page_of_their_own(self) -> None:
+        assert views("/?customer=ada&country=GB&plan=gold", "/?customer=eve") == [
+            {"banner": "Welcome to the shop", "checkout": "/checkout/new"},
+            {"banner": "Free shipping this week", "checkout": "/checkout"},
+        ]
+
+    def test_the_browser_gets_only_the_flags_that_it_may_see(self) -> None:
+        (state,) = views("/flags?customer=ada")
+        seen = {"banner-text", "gift-cards", "items-per-page", "new-checkout"}
+        assert state["$valid"] is True
+        assert set(state["$flagsState"]) == seen
+        assert set(state) == seen | {"$flagsState", "$valid"}
+
+    def test_it_reads_the_database_that_is_named(self, store: str) -> None:
+        (page,) = views("/?customer=ada&country=GB&plan=gold", LDREADER_STORE=store)
+        assert page["checkout"] == "/checkout"
+
+    def test_the_command_flask_knows_its_routes(self) -> None:
+        printed = run("-m", "flask", "--app", "examples/flask_app.py", "routes")
+        assert "/flags" in printed
+
+
+class TestLambdaHandler:
+    def test_it_answers_with_the_prices_for_the_user_of_the_event(self) -> None:
+        answer = json.loads(run("examples/lambda_handler.py"))
+        assert answer["statusCode"] == 200
+        assert answer["headers"] == {}
+        assert json.loads(answer["body"]) == SHOP["flags"]["shipping-prices"]["variations"][1]
+
+    def test_it_reads_the_database_that_is_named(self, store: str) -> None:
+        answer = json.loads(run("examples/lambda_handler.py", LDREADER_STORE=store))
+        assert json.loads(answer["body"]) == {"standard": 0, "currency": "GBP"}
+
+    def test_the_default_is_marked_as_one(self) -> None:
+        program = (
+            "import json, logging, sys\n"
+            "sys.path.insert(0, 'examples')\n"
+            "logging.disable()\n"
+            "from lambda_handler import handler\n"
+            "print(json.dumps(handler({'user': {'kind': 'user'}}, None)))"
+        )
+        answer = json.loads(run("-c", program))
+        assert answer["headers"] == {"cache-control": "no-store"}
+        assert json.loads(answer["body"]) == {"currency": "EUR", "standard": 5}
+
+
+class TestEveryExample:
+    def test_all_are_tested_here(self) -> None:
+        found = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
+        assert found == {"shop.json", "script.py", "flask_app.py", "lambda_handler.py"}
+
+    @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+    def test_it_says_what_it_shows_and_needs_and_how_to_run_it_and_fits_a_screen(self, path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        shows, needs, run_it, reads = (ast.get_docstring(ast.parse(text)) or "").replace("\n\n", "\n").split("\n")
+        assert shows.startswith("Shows ")
+        assert needs.startswith("Needs ldreader")
+        assert run_it.startswith("Run it ")
+        assert f"examples/{path.name}" in run_it
+        assert "LDREADER_STORE" in reads
+        assert len(text.splitlines()) <= 48
+
+    def test_the_shop_holds_its_items_under_their_own_keys(self) -> None:
+        for section in ("flags", "segments"):
+            for key, item in SHOP[section].items():
+                assert item["key"] == key
