@@ -315,7 +315,7 @@ class TestThePublicNames:
 
     def test_the_type_checker_sees_the_same_names(self) -> None:
         tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-        (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+        block = next(node for node in tree.body if isinstance(node, ast.If))
         statements = [statement for statement in block.body if isinstance(statement, ast.ImportFrom)]
         seen = {alias.asname: statement.module for statement in statements for alias in statement.names}
         assert seen == ldreader._HOMES

@@ -5,7 +5,6 @@ Exit codes: 0 answered, 2 usage, 3 flag not found, 4 store unreachable or timed 
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
@@ -72,6 +71,6 @@ def _run(options: Options) -> int:
 
     code = evaluate.all_flags(options) if options["command"] == "all" else evaluate.variation(options)
     if sys.stdout is None:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        raise OSError(None, "standard output is closed")
     sys.stdout.flush()
     return code
