@@ -232,7 +232,7 @@ class _Walk:
         weights = 0
         for chosen in objects(rollout, "variations"):
             weights += required_integer(chosen, "weight")
-            if (own_place or 0.0) < weights / 100_000:
+            if (own_place or 0.0) * 100_000 < weights:
                 break
         # Weights that sum to less leave the rest to the last one.
         if experiment and own_place is not None and not boolean(chosen, "untracked"):

@@ -292,10 +292,17 @@ def _can_be_stored(key: object) -> bool:
 
 def _own(value: Any) -> Any:
     """A copy for the caller to change, so that the request's next answer stays the same."""
+    try:
+        return _copied(value)
+    except RecursionError:
+        return value  # Deeper than anyone walks by hand.
+
+
+def _copied(value: Any) -> Any:
     if type(value) is dict:
-        return {key: _own(member) for key, member in value.items()}
+        return {key: _copied(member) for key, member in value.items()}
     if type(value) is list:
-        return [_own(member) for member in value]
+        return [_copied(member) for member in value]
     return value
 
 

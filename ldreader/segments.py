@@ -177,7 +177,7 @@ class Matcher:
             raise MalformedItem(f"bucketBy {rule['bucketBy']!r} is no attribute reference")
         place = bucket(self._context, kind or "user", by, f"{own_key}.{text(segment, 'salt')}")
         # A context without that kind is in no share of it, not even a full one (as in the Go SDK).
-        return place is not None and place < weight / 100_000
+        return place is not None and place * 100_000 < weight
 
     def _big_segment_contains(self, segment: Item, own_key: str, chain: tuple[str, ...]) -> bool | None:
         generation = integer(segment, "generation")

@@ -126,8 +126,9 @@ class RequesterBehaviour:
     ) -> None:
         store.put(prefix, "features", "a", '{"version": 1}')
         requester = store.requester(prefix)
-        assert _many(requester, ("features", key)) == {}
-        assert _many(requester, ("features", key), ("features", "a")).keys() == {("features", "a")}
+        for kind in KINDS:
+            assert _many(requester, (kind, key)) == {}
+            assert _many(requester, (kind, key), ("features", "a")).keys() == {("features", "a")}
 
     def test_a_long_item_comes_whole(self, store: Store, prefix: str) -> None:
         text = f'{{"key": "a", "version": 1, "salt": "{"ü" * 100_000}"}}'
@@ -142,7 +143,7 @@ class RequesterBehaviour:
         assert b"deleted" in _bytes(_one(store.requester(prefix), "features", "gone"))
         assert "gone" in store.requester(prefix).get_all()["features"]
 
-    @pytest.mark.parametrize("text", ["not JSON", "[", "null", "7"])
+    @pytest.mark.parametrize("text", ["not JSON", "[", "null", "7", " {} ", ""])
     def test_an_item_that_is_no_flag_is_given_like_any_item(self, store: Store, prefix: str, text: str) -> None:
         if not store.holds_any_text:
             pytest.skip("this store holds JSON only")

@@ -78,6 +78,23 @@ def test_a_key_in_two_sections_of_one_file_is_refused(tmp_path: Path) -> None:
     assert "defined twice" in refusal(written(tmp_path, {"flags": {"a": ON}, "flagValues": {"a": 2}}))
 
 
+def test_a_segment_in_two_files_is_refused_with_both_places(tmp_path: Path) -> None:
+    first = written(tmp_path, {"segments": {"s": {}}})
+    second = written(tmp_path, {"segments": {"s": {}}}, "more.json")
+    message = refusal(first, second)
+    assert f"{second}: segments.s" in message
+    assert f"{first} (segments)" in message
+
+
+def test_the_last_of_a_key_repeated_in_one_object_counts(tmp_path: Path) -> None:
+    assert FlagReader(FileRequester(written(tmp_path, '{"flagValues": {"v": 1, "v": 2}}'))).variation("v", USER, 0) == 2
+
+
+def test_one_bad_file_of_several_fails_them_all(tmp_path: Path) -> None:
+    good = written(tmp_path, {"flags": {"a": ON}})
+    assert "more.json" in refusal(good, tmp_path / "more.json")
+
+
 def test_a_flag_and_a_segment_may_share_a_key(tmp_path: Path) -> None:
     everything = FileRequester(written(tmp_path, {"flags": {"a": ON}, "segments": {"a": {}}})).get_all()
     assert everything["features"].keys() == everything["segments"].keys() == {"a"}
@@ -196,6 +213,10 @@ class TestUrl:
         with pytest.raises(ConfigurationError, match="'watch'"):
             open_requester("file:flags.json", watch=True)
 
+    def test_an_option_without_a_value_is_refused_too(self) -> None:
+        with pytest.raises(ConfigurationError, match="'prefix'"):
+            open_requester("file:flags.json?prefix")
+
     def test_a_timeout_is_taken_from_code_and_url_like_by_any_store(self, tmp_path: Path) -> None:
         path = written(tmp_path, {"flagValues": {"v": 1}})
         assert open_requester(f"file:{path}?timeout=1", timeout=2).get_all()["features"].keys() == {"v"}
@@ -254,6 +275,28 @@ class TestYaml:
         text = "flagValues:\n  a: &shared {x: [1]}\n  b: *shared\n"
         assert self.content(tmp_path, text)["b"]["variations"] == [{"x": [1]}]
 
+    def test_a_value_that_an_alias_makes_a_property_name_stays_what_it_is(self, tmp_path: Path) -> None:
+        flags = self.content(tmp_path, "flagValues:\n  a: &seven 7\n  *seven : {*seven : on}\n")
+        assert {key: flag["variations"] for key, flag in flags.items()} == {"a": [7], "7": [{"7": "on"}]}
+
+    def test_a_json_text_is_read_alike(self, tmp_path: Path) -> None:
+        text = '{"flagValues": {"v": {"on": [true, null, 1, 2.5, "2020-01-01", "\\u00fc"]}}}'
+        assert self.content(tmp_path, text)["v"]["variations"] == [{"on": [True, None, 1, 2.5, "2020-01-01", "ü"]}]
+
+    @pytest.mark.parametrize("name", ["flags.yaml", "flags.YML"])
+    def test_the_name_tells_that_a_file_is_yaml(self, tmp_path: Path, name: str) -> None:
+        path = written(tmp_path, "flagValues: {v: on}", name)
+        assert FileRequester(path).get_all()["features"].keys() == {"v"}
+
+    def test_json_and_yaml_make_one_store(self, tmp_path: Path) -> None:
+        first = written(tmp_path, {"flagValues": {"a": 1}})
+        second = written(tmp_path, "flagValues:\n  b: 2\n", "flags.yaml")
+        assert FileRequester(first, second).get_all()["features"].keys() == {"a", "b"}
+        third = written(tmp_path, "flags:\n  a: {on: true}\n", "more.yaml")
+        message = refusal(first, second, third)
+        assert f"{third}: flags.a" in message
+        assert f"{first} (flagValues)" in message
+
     @pytest.mark.parametrize(
         ("text", "said"),
         [
@@ -261,7 +304,18 @@ class TestYaml:
             ("flags:\n  a: b: c\n", "line 2, column"),
             ("flagValues:\n  ? [1, 2]\n  : 3\n", "line 2, column 5: a property name must be a string"),
             ("flagValues:\n  v: !!python/object:os.system x\n", "line 2, column 6"),
-            ("flagValues: &loop\n  v: *loop\n", "flags.yml"),
+            ("flagValues: &loop\n  v: *loop\n", "line 1, column 13"),
+            ("flagValues:\n  v: &loop [*loop]\n", "line 2, column 6"),
+            ("flagValues:\n  v: !!timestamp 2020-01-01\n", "line 2, column 6"),
+            ("flagValues:\n  v: !!binary aGk=\n", "line 2, column 6"),
+            ("flagValues:\n  v: !!set {x, y}\n", "line 2, column 6"),
+            ("flagValues:\n  v: !!map [1]\n", "line 2, column 6"),
+            ("flagValues:\n  v: !!bool maybe\n", "line 2, column 6: a boolean is true or false"),
+            ("flagValues:\n  v: !!int x\n", "'x'"),
+            ("flags: {}\n---\nflags: {}\n", "line 2, column 1"),
+            ("flags:\n\ta: {}\n", "line 2, column 1"),
+            ("- flags", "must hold an object"),
+            ("flags: []", "flags must be an object"),
             ("\x00", "flags.yml"),
         ],
     )

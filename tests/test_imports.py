@@ -322,6 +322,6 @@ class TestThePublicNames:
 
     def test_an_unknown_name_is_an_attribute_error(self) -> None:
         with pytest.raises(AttributeError, match="'ldreader' has no attribute 'FlagReeder'"):
-            ldreader.FlagReeder  # noqa: B018
+            ldreader.FlagReeder  # type: ignore[attr-defined]  # noqa: B018
         with pytest.raises(ImportError):
             exec("from ldreader import FlagReeder")

@@ -7,14 +7,18 @@ import socket
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 import pytest
 import redis
 
-from ldreader import ConfigurationError, FlagReader, MissingDependency, RedisRequester, StoreError
+from ldreader import ConfigurationError, FeatureRequester, FlagReader, MissingDependency, RedisRequester, StoreError
 from ldreader.requesters import open_requester
 from tests.servers import RedisServer, free_port
 
@@ -22,6 +26,8 @@ USER = {"kind": "user", "key": "ada"}
 FLAG = '{"on": true, "variations": ["off", "on"], "fallthrough": {"variation": 1}}'
 BOTH = [("features", "a"), ("segments", "s")]
 BOUND = 0.3
+REFS = [("features", "a"), ("features", "nowhere"), ("segments", "s")]
+SECRET = "s3same"
 MARGIN = 2.0  # only an upper bound for a busy machine: without a timeout these would hang
 
 
@@ -89,6 +95,138 @@ def commands_sent(client: Any, read: Any) -> list[str]:
             if name not in ("HELLO", "CLIENT"):  # the opening of a connection, here of the one that says ECHO
                 seen.append(name)
     raise AssertionError("the monitor ended")
+
+
+class Proxy:
+    """Stands between a requester and Redis, notes who speaks, and cuts the line when told to."""
+
+    def __init__(self, port: int) -> None:
+        self.turns: list[str] = []
+        """Who spoke, in order; the same one several times in a row is one turn."""
+        self.connections = 0
+        self.to_cut = 0
+        """How many of the next requests are answered by closing the connection."""
+        self._redis = ("127.0.0.1", port)
+
+    def __enter__(self) -> Proxy:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(self._listener)
+        self._threads[0].join()
+        for end in self._sockets:
+            self._end(end)
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    @property
+    def round_trips(self) -> int:
+        return self.turns.count("asked")
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            far = socket.create_connection(self._redis)
+            self._sockets += [near, far]
+            for names in ((near, far, "asked"), (far, near, "answered")):
+                thread = threading.Thread(target=self._pass_on, args=names)
+                self._threads.append(thread)
+                thread.start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, turn: str) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 20):
+                if turn == "asked" and self.to_cut:
+                    self.to_cut -= 1
+                    break
+                if self.turns[-1:] != [turn]:
+                    self.turns.append(turn)
+                target.sendall(data)
+        self._end(source)
+        self._end(target)
+
+    def _end(self, end: socket.socket) -> None:
+        with suppress(OSError):  # ended already
+            end.shutdown(socket.SHUT_RDWR)
+        if threading.current_thread() is threading.main_thread():
+            end.close()
+
+
+@pytest.fixture
+def filled(client: Any, prefix: str) -> str:
+    """A prefix under which there are flag a and segment s."""
+    client.hset(f"{prefix}:features", "a", '{"version": 1}')
+    client.hset(f"{prefix}:segments", "s", '{"version": 2}')
+    return prefix
+
+
+@pytest.fixture
+def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
+    with Proxy(redis_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def own_server() -> Iterator[RedisServer]:
+    """A server that the test may stop or change the settings of."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server whose connections are taken by the kernel and answered by nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+def url_of(listener: socket.socket) -> str:
+    return f"redis://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def connections_to(listener: socket.socket) -> int:
+    """How often someone has connected."""
+    count = 0
+    while True:
+        try:
+            listener.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+def read_each_way(requester: FeatureRequester) -> list[StoreError]:
+    """The errors of a look-up of one, of many and of everything."""
+    errors = []
+    for read in (
+        lambda: requester.get_many(REFS[:1]),
+        lambda: requester.get_many(REFS),
+        lambda: requester.get_all(),
+    ):
+        with pytest.raises(StoreError) as caught:
+            read()
+        errors.append(caught.value)
+    return errors
+
+
+def said(error: BaseException) -> str:
+    """All that a traceback of the error shows, the causes too."""
+    return "".join(traceback.format_exception(error))
 
 
 class TestWhatIsSent:
@@ -276,3 +414,420 @@ class TestBadDays:
             assert "wr0ng" not in caplog.text
             opened = FlagReader.from_url(f"redis://:right@{address}")
             assert opened.variation_detail("a", USER, 1).reason["errorKind"] == "FLAG_NOT_FOUND"
+
+
+class TestTheCommands:
+    def commands(self, client: Any, filled: str, requester: FeatureRequester, *refs: Any) -> list[str]:
+        """The commands that Redis saw: from a look-up of these references, or of everything when there are none."""
+        with redis.client.Monitor(client.connection_pool) as monitor:  # type: ignore[no-untyped-call]
+            if refs:
+                requester.get_many(refs)
+            else:
+                requester.get_all()
+            client.echo(filled)
+            seen = []
+            for entry in monitor.listen():
+                command = str(entry["command"])
+                if command.startswith("ECHO"):
+                    break
+                seen.append(command)
+        requester.close()
+        return [command for command in seen if command.split()[0] not in ("HELLO", "CLIENT")]
+
+    def test_a_look_up_is_one_hget_an_item(self, redis_server: RedisServer, client: Any, filled: str) -> None:
+        requester = open_requester(redis_server.url, prefix=filled)
+        wanted = [f"HGET {filled}:features a", f"HGET {filled}:features nowhere", f"HGET {filled}:segments s"]
+        assert self.commands(client, filled, requester, *REFS) == wanted
+        assert self.commands(client, filled, requester, REFS[0]) == wanted[:1]
+
+    def test_everything_is_two_hgetall(self, redis_server: RedisServer, client: Any, filled: str) -> None:
+        requester = open_requester(redis_server.url, prefix=filled)
+        wanted = [f"HGETALL {filled}:features", f"HGETALL {filled}:segments"]
+        assert self.commands(client, filled, requester) == wanted
+
+    def test_the_applications_client_sends_the_same(self, redis_server: RedisServer, client: Any, filled: str) -> None:
+        with redis.Redis.from_url(redis_server.url) as given:
+            requester = RedisRequester(given, prefix=filled)
+            assert self.commands(client, filled, requester, *REFS[:2]) == [
+                f"HGET {filled}:features a",
+                f"HGET {filled}:features nowhere",
+            ]
+            assert self.commands(client, filled, requester) == [
+                f"HGETALL {filled}:features",
+                f"HGETALL {filled}:segments",
+            ]
+
+    def test_a_user_who_may_only_read_the_prefix_is_enough(self, own_server: RedisServer) -> None:
+        with redis.Redis.from_url(own_server.url) as client:
+            client.hset("mine:features", "a", '{"version": 1}')
+            rights = ["resetkeys", "~mine:*", "resetchannels", "-@all", "+hget", "+hgetall", "+get", "+smembers"]
+            client.execute_command("ACL", "SETUSER", "reader", "on", f">{SECRET}", *rights, "+exists")
+        url = own_server.url.replace("//", f"//reader:{SECRET}@")
+        requester = open_requester(url, prefix="mine")
+        assert requester.get_many(REFS) == {("features", "a"): b'{"version": 1}'}
+        assert requester.get_all() == {"features": {"a": b'{"version": 1}'}, "segments": {}}
+        requester.close()
+        other = open_requester(url, prefix="theirs")
+        refused = other.get_many(REFS)
+        assert list(refused) == REFS
+        assert all(isinstance(error, StoreError) and "permission" in str(error) for error in refused.values())
+        with pytest.raises(StoreError, match="permission"):
+            other.get_all()
+        other.close()
+
+
+class TestRoundTrips:
+    @pytest.fixture
+    def requester(self, proxy: Proxy, filled: str) -> Iterator[FeatureRequester]:
+        """A requester that is connected, with the round trips of that forgotten."""
+        requester = open_requester(proxy.url, prefix=filled)
+        requester.get_many(REFS[:1])
+        proxy.turns.clear()
+        yield requester
+        requester.close()
+
+    def test_one_item_is_one_round_trip(self, proxy: Proxy, requester: FeatureRequester) -> None:
+        assert len(requester.get_many(REFS[:1])) == 1
+        assert proxy.round_trips == 1
+
+    def test_many_items_of_both_kinds_are_one_round_trip(self, proxy: Proxy, requester: FeatureRequester) -> None:
+        refs = [*REFS, *[("features", f"nowhere-{index}") for index in range(50)]]
+        assert requester.get_many(refs) == {REFS[0]: b'{"version": 1}', REFS[2]: b'{"version": 2}'}
+        assert proxy.round_trips == 1
+
+    def test_everything_is_one_round_trip(self, proxy: Proxy, requester: FeatureRequester) -> None:
+        assert {kind: len(items) for kind, items in requester.get_all().items()} == {"features": 1, "segments": 1}
+        assert proxy.round_trips == 1
+
+    def test_nothing_is_no_round_trip(self, proxy: Proxy, requester: FeatureRequester) -> None:
+        assert requester.get_many([]) == {}
+        assert proxy.round_trips == 0
+
+    def test_each_read_is_a_round_trip_of_its_own_on_the_same_connection(
+        self, proxy: Proxy, requester: FeatureRequester
+    ) -> None:
+        for _ in range(3):
+            requester.get_many(REFS)
+        assert proxy.round_trips == 3
+        assert proxy.connections == 1
+
+
+class TestARefusal:
+    def test_an_item_of_another_type_is_an_error_in_its_place(
+        self, redis_server: RedisServer, client: Any, filled: str
+    ) -> None:
+        client.delete(f"{filled}:segments")
+        client.set(f"{filled}:segments", "a string")
+        requester = open_requester(redis_server.url, prefix=filled)
+        found = requester.get_many(REFS)
+        assert found[REFS[0]] == b'{"version": 1}'
+        assert REFS[1] not in found
+        assert isinstance(found[REFS[2]], StoreError)
+        assert "WRONGTYPE" in str(found[REFS[2]])
+        (alone,) = requester.get_many(REFS[2:]).values()
+        assert isinstance(alone, StoreError)
+        assert isinstance(alone.__cause__, redis.ResponseError)
+        requester.close()
+
+    def test_a_kind_of_another_type_fails_the_read_of_everything(
+        self, redis_server: RedisServer, client: Any, filled: str
+    ) -> None:
+        client.delete(f"{filled}:segments")
+        client.set(f"{filled}:segments", "a string")
+        requester = open_requester(redis_server.url, prefix=filled)
+        with pytest.raises(StoreError, match="WRONGTYPE"):
+            requester.get_all()
+        assert requester.get_many(REFS[:1]) == {REFS[0]: b'{"version": 1}'}
+        requester.close()
+
+    def test_a_database_that_is_not_there_is_an_error_for_each_item(self, redis_server: RedisServer) -> None:
+        requester = open_requester(f"{redis_server.url}/99")
+        for refs in (REFS[:1], REFS):
+            found = requester.get_many(refs)
+            assert list(found) == refs
+            assert all(isinstance(error, StoreError) and "out of range" in str(error) for error in found.values())
+        with pytest.raises(StoreError, match="out of range"):
+            requester.get_all()
+        requester.close()
+
+    def test_bytes_that_are_no_text_are_given_as_they_are(
+        self, redis_server: RedisServer, client: Any, filled: str
+    ) -> None:
+        client.hset(f"{filled}:features", "bad", b"\xff")
+        requester = open_requester(redis_server.url, prefix=filled)
+        assert requester.get_all()["features"] == {"a": b'{"version": 1}', "bad": b"\xff"}
+        reader = FlagReader(requester)
+        assert reader.variation_detail("bad", USER, 1).reason["errorKind"] == "MALFORMED_FLAG"
+        requester.close()
+
+    def test_bytes_that_a_decoding_client_cannot_read_are_a_store_error(
+        self, redis_server: RedisServer, client: Any, filled: str
+    ) -> None:
+        client.hset(f"{filled}:features", "nowhere", b"\xff")
+        with redis.Redis.from_url(redis_server.url, decode_responses=True) as given:
+            requester = RedisRequester(given, prefix=filled)
+            for read in (lambda: requester.get_many(REFS), lambda: requester.get_all()):
+                with pytest.raises(StoreError, match="UTF-8"):
+                    read()
+            assert requester.get_many(REFS[:1]) == {REFS[0]: '{"version": 1}'}
+
+
+class TestARedisThatDoesNotAnswer:
+    def test_nothing_is_contacted_on_opening(self, silent: socket.socket) -> None:
+        open_requester(url_of(silent)).close()
+        FlagReader.from_url(url_of(silent))
+        assert connections_to(silent) == 0
+
+    def test_a_closed_port_is_no_error_before_the_first_read(self) -> None:
+        requester = open_requester(f"redis://127.0.0.1:{free_port()}", timeout=BOUND)
+        assert requester.get_many([]) == {}
+        started = time.monotonic()
+        for error in read_each_way(requester):
+            assert "Redis did not answer" in str(error)
+            assert "is it running" in str(error)
+            assert isinstance(error.__cause__, redis.ConnectionError)
+        assert time.monotonic() - started < 3 * BOUND + MARGIN
+
+    @pytest.mark.parametrize("refs", [REFS[:1], REFS, None], ids=["one", "many", "all"])
+    def test_a_silent_server_is_waited_for_once_and_no_longer_than_the_timeout(
+        self, silent: socket.socket, refs: list[tuple[str, str]] | None
+    ) -> None:
+        requester = open_requester(url_of(silent), timeout=BOUND)
+        started = time.monotonic()
+        with pytest.raises(StoreError, match="Redis did not answer") as caught:
+            requester.get_many(refs) if refs else requester.get_all()
+        elapsed = time.monotonic() - started
+        assert BOUND * 0.9 < elapsed < BOUND + MARGIN
+        assert isinstance(caught.value.__cause__, redis.TimeoutError)
+        assert connections_to(silent) == 1
+
+    def test_a_late_answer_is_not_taken_for_the_next_one(self, own_server: RedisServer) -> None:
+        with redis.Redis.from_url(own_server.url) as client:
+            client.hset("launchdarkly:features", mapping={"a": "first", "b": "second"})
+        requester = open_requester(own_server.url, timeout=BOUND)
+        assert requester.get_many([("features", "a")]) == {("features", "a"): b"first"}
+        own_server.pause()
+        with pytest.raises(StoreError):
+            requester.get_many([("features", "a")])
+        own_server.resume()
+        assert requester.get_many([("features", "b")]) == {("features", "b"): b"second"}
+        requester.close()
+
+    def test_a_server_that_hangs_up_each_time_is_asked_twice(self, proxy: Proxy, filled: str) -> None:
+        requester = open_requester(proxy.url, prefix=filled)
+        requester.get_all()
+        proxy.to_cut = 1_000_000
+        with pytest.raises(StoreError, match="Redis did not answer"):
+            requester.get_all()
+        assert proxy.connections <= 1 + 2  # a second try of the read may itself be a second try to connect
+        proxy.to_cut = 0
+        assert requester.get_many(REFS[:1]) == {REFS[0]: b'{"version": 1}'}
+        requester.close()
+
+    def test_a_flag_gives_its_default_with_the_reason_exception(self) -> None:
+        reader = FlagReader.from_url(f"redis://127.0.0.1:{free_port()}", timeout=BOUND)
+        detail = reader.variation_detail("a", USER, "default")
+        assert detail.value == "default"
+        assert detail.reason == {"kind": "ERROR", "errorKind": "EXCEPTION"}
+
+
+class TestALostConnection:
+    @pytest.mark.parametrize("refs", [REFS[:1], REFS, None], ids=["one", "many", "all"])
+    def test_one_that_redis_has_ended_costs_one_reconnect_and_no_error(
+        self, own_server: RedisServer, refs: list[tuple[str, str]] | None
+    ) -> None:
+        requester = open_requester(own_server.url)
+        requester.get_all()
+        with redis.Redis.from_url(own_server.url) as client:
+            before = client.info("stats")["total_connections_received"]
+            assert client.client_kill_filter(_type="normal", skipme=True) == 1
+            assert (requester.get_all() if refs is None else requester.get_many(refs)) is not None
+            requester.get_all()
+            assert client.info("stats")["total_connections_received"] == before + 1
+        requester.close()
+
+    @pytest.mark.parametrize("refs", [REFS[:1], REFS, None], ids=["one", "many", "all"])
+    def test_one_that_ends_before_the_answer_is_asked_again(
+        self, proxy: Proxy, filled: str, refs: list[tuple[str, str]] | None
+    ) -> None:
+        requester = open_requester(proxy.url, prefix=filled)
+        expected = open_requester(proxy.url, prefix=filled).get_many(REFS)
+        everything = requester.get_all()
+        before = proxy.connections
+        proxy.to_cut = 1
+        if refs is None:
+            assert requester.get_all() == everything
+        else:
+            assert requester.get_many(refs) == {ref: expected[ref] for ref in refs if ref in expected}
+        assert proxy.connections == before + 1
+        assert proxy.to_cut == 0
+        requester.close()
+
+
+class TestTheApplicationsClient:
+    def test_it_leaves_the_applications_client_connected(
+        self, redis_server: RedisServer, client: Any, prefix: str
+    ) -> None:
+        with redis.Redis.from_url(redis_server.url) as given:
+            requester = RedisRequester(given, prefix=prefix)
+            requester.get_all()
+            connection = given.client_id()
+            requester.close()
+            assert given.client_id() == connection
+
+
+class TestUrl:
+    def test_a_database_and_a_unix_socket_can_be_named(self, own_server: RedisServer) -> None:
+        with redis.Redis.from_url(own_server.url, db=3) as client:
+            client.hset("launchdarkly:features", "third", "{}")
+        host = own_server.url.removeprefix("redis")
+        for url, keys in (
+            (f"redis{host}", set()),
+            (f"redis{host}/3", {"third"}),
+            (f"REDIS{host}/3", {"third"}),
+            (f"redis{host}?db=3", {"third"}),
+            (f"unix://{own_server.socket_path}", set()),
+            (f"unix://{own_server.socket_path}?db=3&timeout=1", {"third"}),
+        ):
+            requester = open_requester(url)
+            assert requester.get_all()["features"].keys() == keys
+            requester.close()
+
+    def test_an_option_in_code_wins_over_the_url(self, own_server: RedisServer) -> None:
+        with redis.Redis.from_url(own_server.url, db=3) as client:
+            client.hset("launchdarkly:features", "third", "{}")
+        requester = open_requester(f"{own_server.url}/1?db=2&max_connections=1", db=3, max_connections=2)
+        assert requester.get_all()["features"].keys() == {"third"}
+        requester.close()
+
+    @pytest.mark.parametrize(
+        ("query", "options"), [("?max_connections=1", {}), ("?max_connections=9", {"max_connections": 1})]
+    )
+    def test_connections_can_be_limited_in_url_and_code(
+        self, silent: socket.socket, query: str, options: dict[str, Any]
+    ) -> None:
+        requester = open_requester(url_of(silent) + query, timeout=10 * MARGIN, **options)
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(requester.get_all)
+            assert select.select([silent], [], [], MARGIN)[0]  # it has connected, and waits for an answer
+            with pytest.raises(StoreError, match="Too many connections|Maximum"):
+                requester.get_all()
+            silent.close()  # what nobody has accepted is reset
+            assert isinstance(first.exception(), StoreError)
+
+    def test_a_timeout_in_code_wins_over_the_url(self, silent: socket.socket) -> None:
+        started = time.monotonic()
+        with pytest.raises(StoreError):
+            open_requester(f"{url_of(silent)}?timeout=1000", timeout=BOUND).get_all()
+        assert time.monotonic() - started < BOUND + MARGIN
+
+    def test_a_timeout_of_the_url_counts(self, silent: socket.socket) -> None:
+        started = time.monotonic()
+        with pytest.raises(StoreError):
+            open_requester(f"{url_of(silent)}?timeout={BOUND}").get_all()
+        assert BOUND * 0.9 < time.monotonic() - started < BOUND + MARGIN
+
+    @pytest.mark.parametrize("query", ["?prefx=a", "?prefx=", "?prefx"])
+    def test_an_unknown_option_of_the_url_names_the_nearest(self, query: str) -> None:
+        with pytest.raises(ConfigurationError, match="unknown option for Redis 'prefx'; did you mean 'prefix'"):
+            open_requester(f"redis://localhost{query}")
+
+    def test_an_option_of_tls_is_known_where_there_is_tls(self) -> None:
+        open_requester("rediss://localhost?ssl_ca_certs=ca.pem", ssl_cert_reqs="required")
+        with pytest.raises(ConfigurationError, match="unknown option for Redis 'ssl_ca_certs'"):
+            open_requester("redis://localhost?ssl_ca_certs=ca.pem")
+
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("redis:localhost", "redis://"),
+            ("redis://localhost:port", "check host and port"),
+            ("redis://localhost:99999", "check host and port"),
+            ("redis://[::1", "check host and port"),
+            ("redis://localhost?db=x", "db"),
+            ("redis://localhost?max_connections=x", "max_connections"),
+        ],
+    )
+    def test_one_that_cannot_be_used_is_refused_when_opening(self, url: str, said: str) -> None:
+        with pytest.raises(ConfigurationError, match="Redis URL cannot be used") as caught:
+            open_requester(url)
+        assert said in str(caught.value)
+
+
+class TestPasswords:
+    @pytest.fixture
+    def locked(self, own_server: RedisServer) -> RedisServer:
+        """A server that asks for a password."""
+        with redis.Redis.from_url(own_server.url) as client:
+            client.config_set("requirepass", SECRET)
+        return own_server
+
+    def test_the_right_one_opens_from_url_and_code(self, locked: RedisServer) -> None:
+        for url, options in (
+            (locked.url.replace("//", f"//:{SECRET}@"), {}),
+            (f"{locked.url}?password={SECRET}", {}),
+            (locked.url, {"password": SECRET}),
+            (locked.url.replace("//", "//:wrong@"), {"password": SECRET}),
+        ):
+            requester = open_requester(url, **options)
+            assert requester.get_all() == {"features": {}, "segments": {}}
+            requester.close()
+
+    @pytest.mark.parametrize(("query", "options"), [("", {}), ("?password=wr0ng", {}), ("", {"password": "wr0ng"})])
+    def test_a_wrong_one_is_a_store_error_that_does_not_show_it(
+        self,
+        locked: RedisServer,
+        query: str,
+        options: dict[str, Any],
+        caplog: pytest.LogCaptureFixture,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        url = locked.url.replace("//", "//someone:0ther-wr0ng@") + query
+        for error in read_each_way(open_requester(url, **options)):
+            assert "wr0ng" not in said(error)
+            assert isinstance(error.__cause__, redis.AuthenticationError)
+        assert FlagReader.from_url(url, **options).variation("a", USER, 1) == 1
+        out, err = capfd.readouterr()
+        shown = caplog.text + out + err
+        assert "did not answer" in shown
+        assert "wr0ng" not in shown
+
+    def test_none_where_one_is_asked_for_is_a_store_error(self, locked: RedisServer) -> None:
+        for error in read_each_way(open_requester(locked.url)):
+            assert "authenticat" in str(error).lower()
+
+    def test_a_server_that_is_not_there_does_not_show_one(self) -> None:
+        requester = open_requester(f"redis://someone:{SECRET}@127.0.0.1:{free_port()}?password={SECRET}")
+        for error in read_each_way(requester):
+            assert SECRET not in said(error)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            f"redis://:{SECRET}/{SECRET}@localhost",
+            f"redis://:{SECRET}#{SECRET}@localhost",
+            f"redis://:{SECRET}?{SECRET}@localhost",
+            f"redis://:{SECRET}?{SECRET}=1@localhost",
+            f"redis://someone:1?{SECRET}@localhost:6379",
+            f"redis://:{SECRET}\u2100@localhost",
+            f"redis://:{SECRET}@localhost:port",
+            f"redis://:{SECRET}@[::1",
+            f"redis://:{SECRET}@localhost?db=x",
+            f"redis://:{SECRET}@localhost?prefx=x",
+            f"redis://:{SECRET}@localhost?timeout=x",
+            f"redis:{SECRET}@localhost",
+            f"redsi://:{SECRET}@localhost",
+            f"{SECRET}@localhost:6379",
+        ],
+    )
+    def test_a_url_that_is_refused_does_not_show_one(self, url: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            open_requester(url)
+        shown = "".join(traceback.format_exception_only(caught.value))
+        assert SECRET not in shown
+        assert caught.value.__cause__ is None or SECRET not in str(caught.value.__cause__)
+
+    def test_a_refused_option_does_not_show_its_value(self) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            open_requester("redis://localhost", passwort=SECRET)
+        assert SECRET not in str(caught.value)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import redis
@@ -114,27 +115,38 @@ class TestRedisRequesterOverTheApplicationsClient(RequesterBehaviour):
         client.close()
 
 
+MISTAKES = {
+    "gives None for a missing item": "test_a_missing_item_is_left_out",
+    "raises for a missing item": "test_many_missing_items_are_left_out",
+    "knows flags only": "test_both_kinds_come_in_one_call",
+    "takes one kind for the other": "test_a_flag_is_not_given_for_a_segment",
+    "keeps one item of a key": "test_a_key_of_both_kinds_names_two_items",
+    "drops the last of many": "test_everything_is_what_single_reads_give",
+    "answers a hundred at most": "test_hundreds_of_items_come_in_one_call",
+    "caches": "test_a_change_shows_in_the_next_read",
+    "caches everything": "test_a_change_shows_in_the_next_read",
+    "loses a kind in everything": "test_an_empty_store_has_both_kinds_empty",
+    "gives other texts for everything": "test_everything_is_what_single_reads_give",
+    "leaves a tombstone out": "test_a_tombstone_is_given_like_any_item",
+    "leaves an empty text out": "test_an_item_that_is_no_flag_is_given_like_any_item",
+    "decodes what it reads": "test_an_item_that_is_no_flag_is_given_like_any_item",
+    "writes JSON anew": "test_an_item_is_given_as_it_stands_in_the_store",
+    "refuses an empty key": "test_a_key_that_cannot_be_stored_is_missing_and_spoils_nobody",
+    "gives nothing when a key is too long": "test_a_key_that_cannot_be_stored_is_missing_and_spoils_nobody",
+    "fails on the second close": "test_closing_twice_does_no_harm",
+    "refuses no references": "test_no_references_give_nothing",
+    "cuts long items": "test_a_long_item_comes_whole",
+    "strips keys": "test_an_odd_key_is_found_alone_and_among_others",
+    "resolves escapes in keys": "test_an_odd_key_is_found_alone_and_among_others",
+    "is not for threads": "test_threads_may_share_a_requester",
+    "mixes prefixes": "test_prefixes_do_not_mix",
+    "takes a longer prefix for its own": "test_prefixes_do_not_mix",
+}
+"""Each mistake, and the test of the suite that is there for it."""
+
+
 class Broken(MemoryRequester):
     """A memory requester with one mistake."""
-
-    mistakes: tuple[str, ...] = (
-        "gives None for a missing item",
-        "raises for a missing item",
-        "knows flags only",
-        "takes one kind for the other",
-        "drops the last of many",
-        "answers a hundred at most",
-        "caches",
-        "caches everything",
-        "loses a kind in everything",
-        "leaves a tombstone out",
-        "refuses an empty key",
-        "fails on the second close",
-        "refuses no references",
-        "cuts long items",
-        "strips keys",
-        "is not for threads",
-    )
 
     def __init__(self, collections: Mapping[str, Mapping[str, Any]], mistake: str) -> None:
         super().__init__(collections)
@@ -164,6 +176,12 @@ class Broken(MemoryRequester):
             asked = refs[:100]
         if self.mistake == "strips keys":
             asked = [(kind, key.split("/")[0]) for kind, key in refs]
+        if self.mistake == "resolves escapes in keys":
+            asked = [(kind, unquote(key)) for kind, key in refs]
+        if self.mistake == "keeps one item of a key":
+            asked = list({key: (kind, key) for kind, key in refs}.values())
+        if self.mistake == "gives nothing when a key is too long" and any(len(key) > 1000 for _, key in refs):
+            asked = []
         found: dict[ItemRef, Any] = dict(super().get_many(asked))
         if self.mistake == "gives None for a missing item":
             found = {ref: found.get(ref) for ref in refs}
@@ -173,6 +191,12 @@ class Broken(MemoryRequester):
             found = {ref: text[:65536] for ref, text in found.items()}
         if self.mistake == "leaves a tombstone out":
             found = {ref: text for ref, text in found.items() if '"deleted": true' not in text}
+        if self.mistake == "leaves an empty text out":
+            found = {ref: text for ref, text in found.items() if text}
+        if self.mistake == "decodes what it reads":
+            found = {ref: text for ref, text in found.items() if json.loads(text) is not None}
+        if self.mistake == "writes JSON anew":
+            found = {ref: json.dumps(json.loads(text)) for ref, text in found.items()}
         if self.mistake == "caches":
             found = {ref: self.seen.setdefault(ref, found.get(ref)) for ref in refs}
             found = {ref: text for ref, text in found.items() if text is not None}
@@ -182,6 +206,8 @@ class Broken(MemoryRequester):
         everything: Any = super().get_all()
         if self.mistake == "loses a kind in everything":
             del everything["segments"]
+        if self.mistake == "gives other texts for everything":
+            return {kind: {key: f" {text}" for key, text in items.items()} for kind, items in everything.items()}
         if self.mistake == "caches everything":
             self.everything = self.everything or everything
             return self.everything
@@ -204,10 +230,19 @@ class BrokenStore(MemoryStore):
     def requester(self, prefix: str) -> FeatureRequester:
         if self.mistake == "mixes prefixes":
             return MemoryRequester(self.of(""))
+        if self.mistake == "takes a longer prefix for its own":
+            return MemoryRequester(self.beginning_with(prefix))
         return Broken(self.of(prefix), self.mistake)
 
     def put(self, prefix: str, kind: str, key: str, text: str) -> None:
         super().put("" if self.mistake == "mixes prefixes" else prefix, kind, key, text)
+
+    def beginning_with(self, prefix: str) -> Collections:
+        found: Collections = {"features": {}, "segments": {}}
+        for longer in [name for name in self.collections if name.startswith(prefix)]:
+            for kind, items in self.collections[longer].items():
+                found[kind].update(items)
+        return found
 
 
 def failures(new_store: Callable[[], MemoryStore]) -> list[str]:
@@ -233,6 +268,11 @@ def test_the_suite_passes_for_a_requester_that_works() -> None:
     assert failures(MemoryStore) == []
 
 
-@pytest.mark.parametrize("mistake", [*Broken.mistakes, "mixes prefixes"])
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_the_suite_fails_for_a_requester_that(mistake: str) -> None:
-    assert failures(lambda: BrokenStore(mistake)) != []
+    assert MISTAKES[mistake] in failures(lambda: BrokenStore(mistake))
+
+
+def test_each_test_of_the_suite_is_there_for_some_mistake() -> None:
+    tests = {name for name in vars(RequesterBehaviour) if name.startswith("test_")}
+    assert set(MISTAKES.values()) == tests

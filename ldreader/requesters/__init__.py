@@ -88,7 +88,7 @@ def seconds(value: object) -> float:
     """
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = 0.0
     if not 0 < number < 1e6 or isinstance(value, bool):
         raise ConfigurationError(f"timeout must be a number of seconds above 0, not {value!r}")
@@ -99,6 +99,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ConfigurationError:
     """The error for a name that nobody knows, with the nearest one that is known."""
     import difflib
 
+    name = name.rpartition("@")[2]  # before an @ there may be a password
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, 1, 0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names) or 'none'}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..errors import ConfigurationError, StoreError
 from ..schema import FEATURES, SEGMENTS, dumps, loads
-from . import client_package, split_query, unknown, unquote
+from . import client_package, seconds, split_query, unknown, unquote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,10 +43,12 @@ class FileRequester:
             ConfigurationError: The URL names no path, or a host, or an option.
         """
         base, in_url = split_query(url[len("file:") :])
-        options.pop("timeout", None)  # every store takes it; here nothing is waited for
+        url_timeout, timeout = in_url.pop("timeout", None), options.pop("timeout", None)
+        timeout = url_timeout if timeout is None else timeout
+        if timeout is not None:
+            seconds(timeout)  # every store takes it; here nothing is waited for
         for name in (*in_url, *options):
-            if name != "timeout":
-                raise unknown("option for a file of flags", name, ())
+            raise unknown("option for a file of flags", name, ("timeout",))
         if base.startswith("//"):
             host, slash, path = base[2:].partition("/")
             if host not in ("", "localhost"):

@@ -114,15 +114,24 @@ class RedisPy:
         # Only a lost connection is tried again, at once and once: a timeout has used up the caller's patience.
         lost = (redis.exceptions.ConnectionError,)
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), 1, supported_errors=lost)
+        # Releases before 6 retry a command only for the errors of `retry_on_error`.
+        bounds = {"retry": retry, "retry_on_error": list(lost)}
+        bounds |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        if "max_connections" in options:  # the one option of the pool, not of its connections
+            in_url = {name: value for name, value in in_url.items() if name != "max_connections"}
+            bounds["max_connections"] = options["max_connections"]
         try:
-            pool = redis.ConnectionPool.from_url(
-                f"{base}?{urlencode(in_url)}", socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
-            )
+            pool = redis.ConnectionPool.from_url(f"{base}?{urlencode(in_url)}", **bounds)
         except (ValueError, TypeError) as error:
-            raise ConfigurationError(f"the Redis URL cannot be used: {error}") from error
+            said = str(error)
+            if not said.startswith(("Redis URL must", "Invalid value for", '"max_connections"')):
+                # The standard library quotes what it cannot read, which may be part of a password.
+                said = "check host and port; in a password, write : / ? # @ % as %3A %2F %3F %23 %40 %25"
+            raise ConfigurationError(f"the Redis URL cannot be used: {said}") from None
         pool.connection_kwargs.update(options)  # what is given in code wins
-        known = _options_of(pool.connection_class)
-        for name in pool.connection_kwargs:
+        pool.connection_kwargs.pop("max_connections", None)
+        known = _options_of(pool.connection_class) | {"max_connections"}
+        for name in (*in_url, *pool.connection_kwargs):
             if name not in known:
                 raise unknown("option for Redis", name, known | {"prefix", "timeout"})
         return cls(redis.Redis(connection_pool=pool), pool=pool)
@@ -144,7 +153,9 @@ class RedisPy:
                     pipeline.execute_command(*command)
                 replies = pipeline.execute(raise_on_error=False)
         except redis.exceptions.ResponseError as error:
-            return [_refused(error)]
+            return [_refused(error)] * len(commands)  # refused on connecting, as for a database that is not there
+        except UnicodeDecodeError as error:
+            raise StoreError("Redis holds an item that is not UTF-8; use a client without decode_responses") from error
         except (redis.exceptions.RedisError, OSError) as error:
             raise StoreError(f"Redis did not answer: {error}; is it running, and is the store URL right?") from error
         return [_refused(reply) if isinstance(reply, redis.exceptions.ResponseError) else reply for reply in replies]

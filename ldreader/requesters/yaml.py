@@ -17,15 +17,35 @@ class _CoreLoader(yaml.SafeLoader):
     """PyYAML's safe loader with the scalars of the core schema; property names are always strings."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    # Without the types that JSON lacks, such as !!timestamp; bool, int and float follow below.
+    yaml_constructors = {
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in ("map", "seq", "str", "null")
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a property name must be a string", key_node.start_mark
-                )
-            key_node.tag = "tag:yaml.org,2002:str"
+        if isinstance(node, yaml.MappingNode):
+            node.value = [(_name(key_node), value_node) for key_node, value_node in node.value]
         return super().construct_mapping(node, deep=True)
+
+
+def _name(node: yaml.Node) -> yaml.ScalarNode:
+    """The node of a property name, as a string."""
+    if not isinstance(node, yaml.ScalarNode):
+        raise _problem("a property name must be a string", node)
+    # A copy: through an alias, the same node may also be a value.
+    return yaml.ScalarNode("tag:yaml.org,2002:str", node.value, node.start_mark, node.end_mark)
+
+
+def _boolean(loader: _CoreLoader, node: yaml.ScalarNode) -> bool:
+    if str(node.value) not in ("true", "True", "TRUE", "false", "False", "FALSE"):
+        raise _problem("a boolean is true or false", node)
+    return str(node.value).lower() == "true"
+
+
+def _problem(what: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
 
 
 def _number(loader: _CoreLoader, node: yaml.ScalarNode) -> int | float:
@@ -42,6 +62,7 @@ for _tag, _pattern, _first in (
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+0123456789.")),
 ):
     _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+_CoreLoader.add_constructor("tag:yaml.org,2002:bool", _boolean)
 for _tag in ("int", "float"):
     _CoreLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
 
