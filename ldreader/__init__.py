@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .big_segments import BigSegmentStoreStatus as BigSegmentStoreStatus
     from .context import Context as Context
     from .context import ContextBuilder as ContextBuilder
     from .context import ContextMultiBuilder as ContextMultiBuilder
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     from .errors import WrongType as WrongType
     from .reader import FlagReader as FlagReader
     from .request import Request as Request
+    from .requesters.consul import ConsulRequester as ConsulRequester
+    from .requesters.dynamodb import DynamoDBRequester as DynamoDBRequester
     from .requesters.file import FileRequester as FileRequester
     from .requesters.memory import MemoryRequester as MemoryRequester
+    from .requesters.protocol import BigSegmentStore as BigSegmentStore
     from .requesters.protocol import FeatureRequester as FeatureRequester
     from .requesters.redis import RedisRequester as RedisRequester
     from .state import FeatureFlagsState as FeatureFlagsState
@@ -48,6 +52,10 @@ _HOMES = {
     "MissingDependency": "errors",
     "StoreError": "errors",
     "WrongType": "errors",
+    "BigSegmentStore": "requesters.protocol",
+    "BigSegmentStoreStatus": "big_segments",
+    "ConsulRequester": "requesters.consul",
+    "DynamoDBRequester": "requesters.dynamodb",
     "FlagReader": "reader",
     "Request": "request",
     "FileRequester": "requesters.file",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .big_segments import BigSegments
 from .context import as_context
 from .request import Request
-from .requesters import open_requester
+from .requesters import open_requester, seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from .big_segments import BigSegmentStoreStatus
     from .context import Context
     from .detail import EvaluationDetail
     from .requesters.protocol import FeatureRequester
@@ -31,6 +33,10 @@ class FlagReader:
         defaults: Values, by flag key, that win over the default given in a call.
         offline: Reads nothing and answers every evaluation with the default.
         sdk_key: Used by `secure_mode_hash` alone.
+        timeout: Seconds that a request may take from its start; after them it asks no store any more. A request may
+            be given another one. What bounds each single reply is the requester's own timeout.
+        big_segments: Where memberships in big segments are: a store, or an object like the official SDK's
+            ``BigSegmentsConfig`` (``store``, ``stale_after``); by default the feature requester, if it can.
         strict: Raises an `EvaluationError` where the reason would be an error; for tests and tools.
     """
 
@@ -38,12 +44,16 @@ class FlagReader:
         self,
         feature_requester: FeatureRequester,
         *,
+        big_segments: Any = None,
         defaults: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
         offline: bool = False,
         sdk_key: str | None = None,
         strict: bool = False,
     ) -> None:
         self._requester = feature_requester
+        self._big_segments = BigSegments.of(big_segments, feature_requester)
+        self._timeout = None if timeout is None else seconds(timeout)
         self._defaults = dict(defaults or {})
         self._offline = offline
         self._sdk_key = sdk_key
@@ -54,6 +64,7 @@ class FlagReader:
         cls,
         url: str,
         *,
+        big_segments: Any = None,
         defaults: Mapping[str, Any] | None = None,
         offline: bool = False,
         sdk_key: str | None = None,
@@ -69,11 +80,29 @@ class FlagReader:
             MissingDependency: The store's client package is not installed.
         """
         requester = open_requester(url, **options)
-        return cls(requester, defaults=defaults, offline=offline, sdk_key=sdk_key, strict=strict)
+        return cls(
+            requester,
+            big_segments=big_segments,
+            defaults=defaults,
+            offline=offline,
+            sdk_key=sdk_key,
+            strict=strict,
+        )
 
-    def request(self, context: AnyContext) -> Request:
-        """The flags for one context and one request of the application; use it in a ``with`` block."""
-        return Request(self._requester, context, defaults=self._defaults, offline=self._offline, strict=self._strict)
+    def request(self, context: AnyContext, *, timeout: float | None = None) -> Request:
+        """The flags for one context and one request of the application; use it in a ``with`` block.
+
+        ``timeout`` is the number of seconds from now after which the store is not asked any more.
+        """
+        return Request(
+            self._requester,
+            context,
+            big_segments=self._big_segments,
+            defaults=self._defaults,
+            offline=self._offline,
+            strict=self._strict,
+            timeout=self._timeout if timeout is None else timeout,
+        )
 
     def variation(self, key: str, context: AnyContext, default: Any) -> Any:
         """The flag's value for the context, or the default."""
@@ -133,6 +162,10 @@ class FlagReader:
         """The state of all flags for the context; an invalid, empty one when there is no telling."""
         return self.request(context).all_flags_state(client_side_only, with_reasons, details_only_for_tracked_flags)
 
+    def big_segment_store_status(self) -> BigSegmentStoreStatus:
+        """How the store of big segments is doing now, for health checks; asks it, and never raises."""
+        return BigSegments(None).status() if self._offline else self._big_segments.status()
+
     def secure_mode_hash(self, context: AnyContext) -> str:
         """The hash that lets a browser SDK in secure mode ask for this context; "" for an invalid context.
 
@@ -159,8 +192,11 @@ class FlagReader:
         """Does nothing; there for code that comes from the official SDK."""
 
     def close(self) -> None:
-        """Lets go of the connections that the reader opened; may be called twice."""
+        """Closes the requester and stops the store of big segments; may be called twice."""
         self._requester.close()
+        store: object = self._big_segments.store
+        if store is not self._requester:
+            self._big_segments.stop()
 
     def __enter__(self) -> FlagReader:
         return self

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 from . import detail as reasons
 from . import log
+from .big_segments import Memberships
 from .context import as_context
 from .detail import EvaluationDetail
 from .errors import EvaluationError, InvalidContext, MalformedItem, StoreError, WrongType
 from .evaluator import evaluate
 from .schema import FEATURES, MEMBERSHIPS, SEGMENTS, WrongShape, decode
-from .segments import NOT_CONFIGURED, Membership
+from .segments import STORE_ERROR, Membership
 from .state import FeatureFlagsState, flag_metadata, is_client_side
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Any
+    from typing import Any, TypeAlias
 
+    from .big_segments import BigSegments
     from .context import Context
     from .evaluator import Evaluation
     from .requesters.protocol import FeatureRequester
     from .schema import ItemRef, JsonText
+
+    Texts: TypeAlias = dict[ItemRef, JsonText | StoreError]
 
 
 class Request:
@@ -35,15 +39,19 @@ class Request:
     """
 
     __slots__ = (
+        "_big_segments",
         "_context",
+        "_deadline",
         "_defaults",
         "_everything",
         "_failure",
         "_items",
         "_logged",
+        "_memberships",
         "_offline",
         "_requester",
         "_strict",
+        "_timeout",
     )
 
     def __init__(
@@ -51,15 +59,24 @@ class Request:
         requester: FeatureRequester,
         context: Context | Mapping[str, Any],
         *,
+        big_segments: BigSegments,
         defaults: Mapping[str, Any],
         offline: bool,
         strict: bool,
+        timeout: float | None,
     ) -> None:
         self._requester = requester
+        self._big_segments = big_segments
         self._context = as_context(context)
         self._defaults = defaults
         self._offline = offline
         self._strict = strict
+        self._timeout = timeout
+        self._deadline: float | None = None
+        if timeout is not None:
+            import time
+
+            self._deadline = time.monotonic() + timeout
         self._forget()
 
     @property
@@ -172,9 +189,10 @@ class Request:
 
     def _forget(self) -> None:
         self._items: dict[ItemRef, Any] = {}
-        self._everything: Mapping[ItemRef, JsonText | StoreError] | None = None
+        self._everything: Texts | None = None
         self._failure: StoreError | None = None
         self._logged: set[str] = set()
+        self._memberships = Memberships(self._big_segments)
 
     def _detail(self, key: str, default: Any, accept: Callable[[Any], Any]) -> EvaluationDetail:
         """The result for the caller: a value that `accept` lets through, or the default."""
@@ -232,48 +250,78 @@ class Request:
     def _fetch(self, refs: Iterable[ItemRef]) -> None:
         """Puts something in the place of each reference: an item, None when missing, or the error."""
         wanted = []
+        context_keys = []
         for ref in refs:
             kind, key = ref
             if kind == MEMBERSHIPS:
-                self._items[ref] = Membership(None, NOT_CONFIGURED)
+                context_keys.append(key)
             elif self._everything is not None:
                 self._put(ref, self._everything.get(ref))
             elif not _can_be_stored(key):
                 self._items[ref] = None
             else:
                 wanted.append(ref)
-        if not wanted:
-            return
-        texts: Mapping[ItemRef, JsonText | StoreError] = {}
-        if self._failure is None:
-            try:
-                texts = dict(self._requester.get_many(wanted))
-            except StoreError as error:
-                self._failure = error
-            except Exception as error:  # anyone can write a requester
-                self._failure = StoreError(f"the feature requester failed: {_unexpected(error)}")
-        for ref in wanted:
-            # A store that failed once is not waited for again in this request.
-            self._put(ref, self._failure or texts.get(ref))
+        if wanted:
+            texts = self._ask(lambda: dict(self._requester.get_many(wanted))) or {}
+            for ref in wanted:
+                self._put(ref, self._failure or texts.get(ref))
+        if context_keys:
+            self._fetch_memberships(context_keys)
+
+    def _fetch_memberships(self, context_keys: list[str]) -> None:
+        store: object = self._big_segments.store
+        reason = self._failure if store is self._requester else None
+        if reason is None and store is not None and self._is_late():
+            reason = self._too_late()
+        if reason is not None:
+            memberships = dict.fromkeys(context_keys, Membership(None, STORE_ERROR))
+            self._log_once(f"the store of big segments is not asked: {reason}", once_for=str(reason))
+        else:
+            memberships = self._memberships.fetch(context_keys)
+            if self._memberships.trouble is not None:
+                self._log_once(f"the store of big segments failed: {_words(self._memberships.trouble)}")
+        for key, membership in memberships.items():
+            self._items[MEMBERSHIPS, key] = membership
 
     def _fetch_everything(self) -> StoreError | None:
         """Takes what the store holds now, without changing what this request has seen already."""
-        if self._everything is None and self._failure is None:
+        if self._everything is None:
+            self._everything = self._ask(self._read_everything)
+            # Segments wait as text: most are needed by nobody.
+            for ref, text in (self._everything or {}).items():
+                if ref[0] == FEATURES and ref not in self._items:
+                    self._put(ref, text)
+        return self._failure
+
+    def _read_everything(self) -> Texts:
+        collections = self._requester.get_all()
+        return {(kind, key): text for kind in (FEATURES, SEGMENTS) for key, text in collections[kind].items()}
+
+    def _ask(self, read: Callable[[], Texts]) -> Texts | None:
+        """What the store answers; None when it does not, and then `_failure` says why.
+
+        A store that failed once is not waited for again in this request.
+        """
+        if self._failure is None and self._is_late():
+            self._failure = self._too_late()
+        if self._failure is None:
             try:
-                collections = self._requester.get_all()
-                self._everything = {
-                    (kind, key): text for kind in (FEATURES, SEGMENTS) for key, text in collections[kind].items()
-                }
+                return read()
             except StoreError as error:
                 self._failure = error
             except Exception as error:  # anyone can write a requester
-                self._failure = StoreError(f"the feature requester failed: {_unexpected(error)}")
-            else:
-                # Segments wait as text: most are needed by nobody.
-                for ref, text in self._everything.items():
-                    if ref[0] == FEATURES and ref not in self._items:
-                        self._put(ref, text)
-        return self._failure
+                self._failure = StoreError(f"the feature requester failed: {_words(error)}")
+        return None
+
+    def _too_late(self) -> StoreError:
+        return StoreError(f"the {self._timeout:g} s that the request has are over")
+
+    def _is_late(self) -> bool:
+        if self._deadline is None:
+            return False
+        import time
+
+        return time.monotonic() >= self._deadline
 
     def _put(self, ref: ItemRef, text: JsonText | StoreError | None) -> None:
         self._items[ref] = text if text is None or isinstance(text, StoreError) else decode(ref, text)
@@ -304,6 +352,10 @@ def _copied(value: Any) -> Any:
     if type(value) is list:
         return [_copied(member) for member in value]
     return value
+
+
+def _words(error: BaseException) -> str:
+    return str(error) if isinstance(error, StoreError) else _unexpected(error)
 
 
 def _unexpected(error: BaseException) -> str:

@@ -15,8 +15,20 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = 2.0
 """Seconds that connecting, and each reply, may take."""
 
-_SCHEMES = {"file": "file", "redis": "redis", "rediss": "redis", "unix": "redis"}
-_EXAMPLES = "redis://localhost:6379?prefix=launchdarkly or file:flags.json"
+_SCHEMES = {
+    "consul": "consul",
+    "consul+https": "consul",
+    "dynamodb": "dynamodb",
+    "file": "file",
+    "redis": "redis",
+    "redis+cluster": "redis",
+    "redis+sentinel": "redis",
+    "rediss": "redis",
+    "rediss+cluster": "redis",
+    "rediss+sentinel": "redis",
+    "unix": "redis",
+}
+_EXAMPLES = "redis://localhost:6379, dynamodb://TABLE, consul://localhost:8500 or file:flags.json"
 
 
 def open_requester(url: str, **options: Any) -> FeatureRequester:
@@ -35,10 +47,19 @@ def open_requester(url: str, **options: Any) -> FeatureRequester:
     if scheme not in _SCHEMES:
         raise unknown("store URL scheme", scheme, _SCHEMES)
     url = scheme + url[len(scheme) :]
+    # One import each: a reader of one store loads nothing of another's.
     if _SCHEMES[scheme] == "redis":
         from .redis import RedisRequester
 
         return RedisRequester.from_url(url, **options)
+    if _SCHEMES[scheme] == "dynamodb":
+        from .dynamodb import DynamoDBRequester
+
+        return DynamoDBRequester.from_url(url, **options)
+    if _SCHEMES[scheme] == "consul":
+        from .consul import ConsulRequester
+
+        return ConsulRequester.from_url(url, **options)
     from .file import FileRequester
 
     return FileRequester.from_url(url, **options)
@@ -93,6 +114,21 @@ def seconds(value: object) -> float:
     if not 0 < number < 1e6 or isinstance(value, bool):
         raise ConfigurationError(f"timeout must be a number of seconds above 0, not {value!r}")
     return number
+
+
+def flag_of(name: str, value: object) -> bool:
+    """A truth value given in code or in a URL.
+
+    Raises:
+        ConfigurationError: It is neither true nor false.
+    """
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "1", "yes"):
+        return True
+    if str(value).lower() in ("false", "0", "no"):
+        return False
+    raise ConfigurationError(f"{name} must be true or false, not {value!r}")
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ConfigurationError:

@@ -42,3 +42,35 @@ class FeatureRequester(Protocol):
     def close(self) -> None:
         """Lets go of what this requester opened itself; may be called twice."""
         ...
+
+
+class BigSegmentsMetadata(Protocol):
+    """How fresh the big segments of a store are."""
+
+    @property
+    def last_up_to_date(self) -> int | None:
+        """When they were last brought up to date, in epoch milliseconds; None for never."""
+        ...
+
+
+class BigSegmentStore(Protocol):
+    """Reads memberships in big segments; a store written for the official Python SDK is one.
+
+    A store that has ``get_big_segments(context_hashes) -> (metadata, {hash: membership})`` as well is asked for both
+    in one round trip.
+    """
+
+    def get_metadata(self) -> BigSegmentsMetadata:
+        """How fresh the store's data are. May raise anything when it cannot tell."""
+        ...
+
+    def get_membership(self, context_hash: str) -> Mapping[str, bool] | None:
+        """Whether a context is in, by segment reference (``<key>.g<generation>``); None when nothing is known.
+
+        ``context_hash`` is the base64 of the SHA-256 of the context's key. May raise anything when it cannot tell.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Lets go of what the store opened."""
+        ...

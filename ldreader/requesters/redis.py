@@ -5,13 +5,16 @@ The requester knows the layout; the client behind it is reached through one meth
 
 from __future__ import annotations
 
+import time
+
 from ..errors import ConfigurationError, StoreError
 from ..schema import FEATURES, SEGMENTS
-from . import DEFAULT_TIMEOUT, client_package, seconds, split_query, unknown
+from . import DEFAULT_TIMEOUT, client_package, seconds, split_query, unknown, unquote
+from .membership import BigSegmentsMetadata, epoch_ms, membership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Protocol
 
     from ..schema import ItemRef, JsonText
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_PREFIX = "launchdarkly"
+NEVER = float("inf")
 
 
 class RedisRequester:
@@ -38,14 +42,16 @@ class RedisRequester:
     """
 
     def __init__(self, redis: Any, *, prefix: str = DEFAULT_PREFIX) -> None:
-        self._redis: ReadsRedis = redis if hasattr(redis, "read") else RedisPy(redis)
+        self._redis: ReadsRedis = redis if hasattr(redis, "read") else RedisPy.over(redis)
         self._prefix = prefix or DEFAULT_PREFIX
 
     @classmethod
     def from_url(
         cls, url: str, *, prefix: str | None = None, timeout: float | None = None, **options: Any
     ) -> RedisRequester:
-        """The requester for ``redis://``, ``rediss://`` or ``unix://``. Connects when first asked.
+        """The requester for ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
+
+        Connects when first asked.
 
         ``prefix`` and ``timeout`` (seconds, for connecting and for each reply) may also stand in the URL. All other
         options are those of the package redis.
@@ -85,6 +91,50 @@ class RedisRequester:
             for kind, reply in zip(kinds, replies, strict=True)
         }
 
+    def get_metadata(self) -> BigSegmentsMetadata:
+        """When the big segments were last brought up to date.
+
+        Raises:
+            StoreError: Redis did not answer, or holds no integer there.
+        """
+        return self.get_big_segments(())[0]
+
+    def get_membership(self, context_hash: str) -> dict[str, bool] | None:
+        """The big segments that a context is known to be in (True) or not in (False); None when nothing is known.
+
+        Raises:
+            StoreError: Redis did not answer, or refused.
+        """
+        return self.get_big_segments((context_hash,))[1][context_hash]
+
+    def get_big_segments(
+        self, context_hashes: Iterable[str]
+    ) -> tuple[BigSegmentsMetadata, dict[str, dict[str, bool] | None]]:
+        """The metadata and the memberships of contexts in one round trip.
+
+        Raises:
+            StoreError: Redis did not answer, or refused.
+        """
+        hashes = list(context_hashes)
+        commands: list[tuple[str, ...]] = [("GET", f"{self._prefix}:big_segments_synchronized_on")]
+        for context_hash in hashes:
+            # The order of all writers and readers: a context that moves from one to the other is never in neither.
+            commands.append(("SMEMBERS", f"{self._prefix}:big_segment_include:{context_hash}"))
+            commands.append(("SMEMBERS", f"{self._prefix}:big_segment_exclude:{context_hash}"))
+        synchronized, *sets = self._redis.read(commands)
+        for reply in (synchronized, *sets):
+            if isinstance(reply, StoreError):
+                raise reply
+        memberships = {
+            context_hash: membership(map(_decoded, sets[2 * index]), map(_decoded, sets[2 * index + 1]))
+            for index, context_hash in enumerate(hashes)
+        }
+        return BigSegmentsMetadata(epoch_ms(synchronized)), memberships
+
+    def stop(self) -> None:
+        """The same as `close`, by the name that a big segment store has."""
+        self.close()
+
     def close(self) -> None:
         """Closes the connections, if this requester opened them."""
         self._redis.close()
@@ -94,11 +144,12 @@ class RedisRequester:
 
 
 class RedisPy:
-    """The seam over the package redis: its topologies, its credentials, its connection pool."""
+    """The seam over the package redis: its topologies, its credentials, its connection pools."""
 
-    def __init__(self, client: Any, *, pool: Any = None) -> None:
-        self._client = client
-        self._own_pool = pool
+    def __init__(self, connect: Callable[[], Any], clock: Clock | None) -> None:
+        self._connect = connect  # Making some clients connects already, and opening a reader must not.
+        self._clock = clock  # None: the client is the application's, and so are its timeouts and its end.
+        self._client: Any = None
 
     @classmethod
     def from_url(cls, base: str, in_url: dict[str, str], timeout: float, options: dict[str, Any]) -> RedisPy:
@@ -111,59 +162,291 @@ class RedisPy:
         redis = client_package("redis", extra="redis")
         from urllib.parse import urlencode
 
+        scheme, _, rest = base.partition("://")
+        scheme, _, topology = scheme.lower().partition("+")
+        authority, _, path = rest.partition("/")
+        userinfo, at, hosts = authority.rpartition("@")
+        service = ""
+        to_sentinels: dict[str, Any] = {}
+        if topology == "sentinel":
+            service, _, path = path.partition("/")
+            if not service:
+                raise ConfigurationError("the Redis URL names no Sentinel service; write redis+sentinel://HOST/SERVICE")
+            for given in (in_url, options):
+                to_sentinels |= {name[9:]: given.pop(name) for name in _SENTINEL_OPTIONS if name in given}
+        if topology:
+            # Several hosts, or the name of a service, are nothing that the package's own parser knows.
+            rest = f"{userinfo}{at}localhost/{path}"
         # Only a lost connection is tried again, at once and once: a timeout has used up the caller's patience.
         lost = (redis.exceptions.ConnectionError,)
-        retry = redis.retry.Retry(redis.backoff.NoBackoff(), 1, supported_errors=lost)
-        # Releases before 6 retry a command only for the errors of `retry_on_error`.
-        bounds = {"retry": retry, "retry_on_error": list(lost)}
-        bounds |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-        if "max_connections" in options:  # the one option of the pool, not of its connections
-            in_url = {name: value for name, value in in_url.items() if name != "max_connections"}
-            bounds["max_connections"] = options["max_connections"]
+        settings = {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 1, supported_errors=lost),
+        }
         try:
-            pool = redis.ConnectionPool.from_url(f"{base}?{urlencode(in_url)}", **bounds)
-        except (ValueError, TypeError) as error:
-            said = str(error)
-            if not said.startswith(("Redis URL must", "Invalid value for", '"max_connections"')):
-                # The standard library quotes what it cannot read, which may be part of a password.
-                said = "check host and port; in a password, write : / ? # @ % as %3A %2F %3F %23 %40 %25"
-            raise ConfigurationError(f"the Redis URL cannot be used: {said}") from None
-        pool.connection_kwargs.update(options)  # what is given in code wins
-        pool.connection_kwargs.pop("max_connections", None)
-        known = _options_of(pool.connection_class) | {"max_connections"}
-        for name in (*in_url, *pool.connection_kwargs):
+            if scheme != "unix" and path.strip("/"):
+                int(path.strip("/"))  # the package's parser would take database 0 instead
+            if any("@" in name for name in in_url):
+                raise ValueError
+            parsed = redis.connection.parse_url(f"{scheme}://{rest}?{urlencode(in_url)}")
+            nodes = [_host_and_port(host, 26379 if topology == "sentinel" else 6379) for host in hosts.split(",")]
+        except ValueError:
+            # Nothing is quoted: it may be a part of a password in which a character stands as it is.
+            raise ConfigurationError(
+                "the Redis URL cannot be used: check the host, the port, that the database is a number, and that "
+                "special characters in a user name or password are percent-encoded, such as %40 for @"
+            ) from None
+        connection_class = parsed.pop("connection_class", redis.connection.Connection)
+        known = _options_of(connection_class) | {"max_connections"}
+        connection = {**settings, **parsed, **options}  # what is given in code wins
+        for name in connection:
             if name not in known:
-                raise unknown("option for Redis", name, known | {"prefix", "timeout"})
-        return cls(redis.Redis(connection_pool=pool), pool=pool)
+                others = {"prefix", "timeout", *(_SENTINEL_OPTIONS if topology == "sentinel" else ())}
+                raise unknown("option for Redis", name, known | others)
+        try:
+            trial = connection_class(**{name: connection[name] for name in connection if name != "max_connections"})
+        except (redis.exceptions.RedisError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"the options for Redis cannot be used: {_line(error)}") from error
+        if "maint_notifications_config" in known and trial.protocol == 3:
+            # Maintenance notifications would cost a round trip, and they lengthen timeouts.
+            off = redis.maint_notifications.MaintNotificationsConfig(enabled=False)
+            connection.setdefault("maint_notifications_config", off)
+        clock = Clock(connection["socket_connect_timeout"], connection["socket_timeout"])
+        if not topology:
+            return cls(lambda: _client(redis, clock.hurry(connection_class, connection), connection), clock)
+        del connection["host"]
+        if topology == "sentinel":
+            return cls(
+                lambda: _master(redis, clock, connection_class, nodes, unquote(service), connection, to_sentinels),
+                clock,
+            )
+        if connection.pop("db", 0):
+            raise ConfigurationError("a Redis Cluster has database 0 only; leave the database out of the URL")
+        return cls(lambda: _cluster(redis, clock.hurry(connection_class, connection), nodes, connection), clock)
+
+    @classmethod
+    def over(cls, client: Any) -> RedisPy:
+        """The seam over a client that the application has, and goes on to have."""
+        return cls(lambda: client, None)
 
     def read(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-        """The reply to each command, all in one round trip and outside any transaction.
+        """The reply to each command, all in one round trip (in a cluster, one a node) and outside any transaction.
 
         Raises:
             StoreError: Redis did not answer.
         """
         import redis
 
+        if self._clock is not None:
+            self._clock.start()
         try:
-            if len(commands) == 1:
-                replies = [self._client.execute_command(*commands[0])]
-            else:
-                pipeline = self._client.pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)
-                replies = pipeline.execute(raise_on_error=False)
+            client = self._client
+            if client is None:
+                client = self._client = self._connect()
+            replies = _replies(redis, client, commands)
         except redis.exceptions.ResponseError as error:
-            return [_refused(error)] * len(commands)  # refused on connecting, as for a database that is not there
-        except UnicodeDecodeError as error:
-            raise StoreError("Redis holds an item that is not UTF-8; use a client without decode_responses") from error
-        except (redis.exceptions.RedisError, OSError) as error:
-            raise StoreError(f"Redis did not answer: {error}; is it running, and is the store URL right?") from error
-        return [_refused(reply) if isinstance(reply, redis.exceptions.ResponseError) else reply for reply in replies]
+            raise _refused(error) from error
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
+            raise _unanswered(error) from error
+        failures = [reply for reply in replies if isinstance(reply, Exception)]
+        for failure in failures:
+            # A node that is down spoils its own items; but what had to be waited for must not be asked for again.
+            waited = isinstance(failure, (redis.exceptions.TimeoutError, redis.exceptions.ClusterDownError))
+            refused = isinstance(failure, redis.exceptions.ResponseError)
+            if waited or (not refused and len(failures) == len(replies)):
+                raise _unanswered(failure) from failure
+        return [_refused(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
     def close(self) -> None:
         """Closes the connections if the client was made here."""
-        if self._own_pool is not None:
-            self._own_pool.disconnect()
+        client, self._client = self._client, None
+        if client is None or self._clock is None:
+            return
+        if hasattr(client, "disconnect_connection_pools"):
+            client.disconnect_connection_pools()
+            return
+        pool = client.connection_pool
+        for each in (
+            pool,
+            *(one.connection_pool for one in getattr(getattr(pool, "sentinel_manager", None), "sentinels", ())),
+        ):
+            each.disconnect()
+
+
+class Clock:
+    """How long one read may take, in all: as long as connecting and one reply, whatever is tried in between.
+
+    The package's timeouts are for each address, node, attempt and piece of a reply.
+    """
+
+    def __init__(self, connecting: float | None, replying: float | None) -> None:
+        import threading
+
+        self._allowed = NEVER if connecting is None or replying is None else connecting + replying
+        self._thread = threading.local()
+
+    def start(self) -> None:
+        """A read begins in this thread."""
+        self._thread.end = time.monotonic() + self._allowed
+
+    def within(self, bound: float | None) -> float:
+        """When something that begins now and may take so many seconds has to be over."""
+        end: float = getattr(self._thread, "end", NEVER)
+        return end if bound is None else min(end, time.monotonic() + bound)
+
+    def hurry(self, connection_class: type, connection: dict[str, Any]) -> type:
+        """The connection class, held to this clock."""
+        connecting, replying = connection["socket_connect_timeout"], connection["socket_timeout"]
+        members = {"clock": self, "connecting": connecting, "replying": replying}
+        return type(connection_class.__name__, (HurriedConnection, connection_class), members)
+
+
+class HurriedConnection:
+    """What a connection class of the package lacks to be held to a clock."""
+
+    clock: Clock
+    connecting: float | None
+    replying: float | None  # the package's own attribute is lost on Unix sockets in release 5.0
+
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        """What is left for one address; a host name may have many."""
+        return _left(self._connected_by)
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, value: float | None) -> None:
+        pass  # `connecting` is the same
+
+    def _connect(self) -> HurriedSocket:
+        self._connected_by = self.clock.within(self.connecting)
+        return HurriedSocket(super()._connect(), self.clock, self.replying)  # type: ignore[misc]
+
+
+class HurriedSocket:
+    """A socket on which a reply comes in time as a whole: what trickles in does not begin the time anew."""
+
+    def __init__(self, socket: Any, clock: Clock, bound: float | None) -> None:
+        self._socket = socket
+        self._clock = clock
+        self._bound = bound
+        self._end = NEVER
+
+    def sendall(self, data: bytes) -> None:
+        """Sends a command; its reply is due from now on."""
+        self._end = self._clock.within(self._bound)
+        self._hurry()
+        self._socket.sendall(data)
+
+    def recv(self, *arguments: Any) -> bytes:
+        """A piece of the reply."""
+        self._hurry()
+        piece: bytes = self._socket.recv(*arguments)
+        return piece
+
+    def recv_into(self, *arguments: Any) -> int:
+        """A piece of the reply, for the parser in C."""
+        self._hurry()
+        count: int = self._socket.recv_into(*arguments)
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def _hurry(self) -> None:
+        if self._socket.gettimeout() != 0:  # 0: only looks whether there is something
+            self._socket.settimeout(_left(self._end))
+
+
+_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+
+
+def _left(end: float) -> float | None:
+    return None if end == NEVER else max(end - time.monotonic(), 0.001)  # 0 would mean: do not wait at all
+
+
+def _replies(redis: Any, client: Any, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+    """The reply to each command, or the exception in its place."""
+    # The items' own bytes, also from a client that decodes: one item that is no UTF-8 would fail all.
+    as_bytes = {redis.client.NEVER_DECODE: True}
+    if len(commands) == 1:
+        try:
+            return [client.execute_command(*commands[0], **as_bytes)]
+        except redis.exceptions.ResponseError as error:
+            return [error]
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command, **as_bytes)
+    try:
+        replies: list[Any] = pipeline.execute(raise_on_error=False)
+        return replies
+    except redis.exceptions.ConnectionError:
+        keys = {command[1] for command in commands}
+        if len(keys) == 1 or not hasattr(client, "get_node_from_key"):
+            raise
+    # A cluster whose nodes are not all up: those that are answer for their keys.
+    by_key = {}
+    for key in keys:
+        own = [command for command in commands if command[1] == key]
+        try:
+            by_key[key] = iter(_replies(redis, client, own))
+        except redis.exceptions.ConnectionError as error:
+            by_key[key] = iter([error] * len(own))
+    return [next(by_key[command[1]]) for command in commands]
+
+
+def _client(redis: Any, connection_class: type, connection: dict[str, Any]) -> Any:
+    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=connection_class, **connection))
+
+
+def _cluster(redis: Any, connection_class: type, nodes: list[tuple[str, int]], connection: dict[str, Any]) -> Any:
+    from functools import partial
+
+    from redis.cluster import ClusterNode
+
+    (host, port), *others = nodes
+    return redis.RedisCluster(
+        url=f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}",
+        startup_nodes=[ClusterNode(*node) for node in others],  # type: ignore[no-untyped-call]
+        require_full_coverage=False,  # the nodes that are up serve their keys
+        # Only with a URL does the client use this, and it drops the options that it does not know itself.
+        connection_pool_class=partial(redis.ConnectionPool, connection_class=connection_class, **connection),
+        **connection,
+    )
+
+
+def _master(
+    redis: Any,
+    clock: Clock,
+    connection_class: type,
+    nodes: list[tuple[str, int]],
+    service: str,
+    connection: dict[str, Any],
+    to_sentinels: dict[str, Any],
+) -> Any:
+    from redis import sentinel
+
+    asking = {name: connection[name] for name in connection if name.startswith(("ssl", "retry"))}
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        # One Sentinel that is dead must not use up the time of the others.
+        asking[name] = connection[name] and connection[name] / len(nodes)
+    asking |= to_sentinels
+    secure = issubclass(connection_class, redis.SSLConnection)
+    manager = sentinel.Sentinel([], **connection)  # type: ignore[no-untyped-call]
+    # Those that it would make itself try ten times.
+    impatient = clock.hurry(connection_class, asking)
+    manager.sentinels = [_client(redis, impatient, {"host": host, "port": port, **asking}) for host, port in nodes]
+    managed = sentinel.SentinelManagedSSLConnection if secure else sentinel.SentinelManagedConnection
+    return manager.master_for(service, connection_class=clock.hurry(managed, connection))  # type: ignore[no-untyped-call]
+
+
+def _host_and_port(address: str, default_port: int) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = address, ""
+    if port and not port.isdecimal():
+        raise ValueError(f"{port!r} is no port")
+    return host.strip("[]") or "localhost", int(port or default_port)
 
 
 def _options_of(connection_class: type) -> set[str]:
@@ -175,10 +458,24 @@ def _options_of(connection_class: type) -> set[str]:
     return names - {"self", "kwargs"}
 
 
+def _unanswered(error: Exception) -> StoreError:
+    import redis
+
+    # What follows may be how the package prints its clients, in some releases with their passwords.
+    reason = _line(error).partition(" : <")[0]
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return StoreError(f"Redis refused the user name or password: {reason}")
+    return StoreError(f"Redis did not answer: {reason}; is it running, and is the store URL right?")
+
+
 def _refused(error: Exception) -> StoreError:
-    refusal = StoreError(f"Redis refused to read: {error}")
+    refusal = StoreError(f"Redis refused to read: {_line(error)}")
     refusal.__cause__ = error
     return refusal
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _decoded(key: bytes | str) -> str:

@@ -1,0 +1,48 @@
+"""Shows a store of one's own: flags in SQLite, read through the methods that ldreader asks of a requester.
+
+Needs ldreader and nothing else.
+Run it with: python examples/sqlite_requester.py
+It reads shop.json beside it, copied into a database in memory, or the SQLite file that LDREADER_STORE names.
+"""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from ldreader import FileRequester, FlagReader, StoreError
+
+TABLE = "CREATE TABLE items (kind TEXT, key TEXT, json TEXT, PRIMARY KEY (kind, key))"
+
+
+class SqliteRequester:
+    """Flags and segments from such a table, one query each; the tests in ldreader.testing hold it to its promises."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.database = database
+
+    def get_many(self, refs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        return {ref: row[0] for ref in refs for row in self.rows("json", "kind = ? AND key = ?", *ref)}
+
+    def get_all(self) -> dict[str, dict[str, str]]:
+        return {kind: dict(self.rows("key, json", "kind = ?", kind)) for kind in ("features", "segments")}
+
+    def rows(self, columns: str, where: str, *values: str) -> list[Any]:
+        try:
+            return self.database.execute(f"SELECT {columns} FROM items WHERE {where}", values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"SQLite did not answer: {error}") from error
+
+    def close(self) -> None: ...  # Whoever opened the database closes it.
+
+
+if __name__ == "__main__":
+    file = os.environ.get("LDREADER_STORE")
+    with closing(sqlite3.connect(file or ":memory:")) as database:
+        if not file:
+            database.execute(TABLE)
+            for kind, items in FileRequester(Path(__file__).with_name("shop.json")).get_all().items():
+                database.executemany("INSERT INTO items VALUES (?, ?, ?)", [(kind, *item) for item in items.items()])
+        print(FlagReader(SqliteRequester(database)).variation("banner-text", {"kind": "user", "key": "ada"}, "Welcome"))

@@ -1,0 +1,58 @@
+// Runs the official Relay Proxy in offline mode: reads a flag archive, writes it into a store, and again whenever the
+// archive changes, until its input ends. Without the HTTP side: no port is opened.
+//
+//	writer redis|dynamodb|consul ADDRESS PREFIX ARCHIVE
+//
+// ADDRESS is a URL, a host and port, or, for DynamoDB, the table and the endpoint's URL with a comma between them.
+package main
+
+import (
+	"io"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	ct "github.com/launchdarkly/go-configtypes"
+	"github.com/launchdarkly/go-sdk-common/v3/ldlog"
+	"github.com/launchdarkly/ld-relay/v8/config"
+	"github.com/launchdarkly/ld-relay/v8/relay"
+)
+
+func main() {
+	store, address, prefix, archive := os.Args[1], os.Args[2], os.Args[3], os.Args[4]
+	var c config.Config
+	c.OfflineMode.FileDataSource = archive
+	c.OfflineMode.FileDataSourceMonitoringInterval = ct.NewOptDuration(100 * time.Millisecond)
+	c.OfflineMode.EnvDatastorePrefix = prefix
+	switch store {
+	case "redis":
+		c.Redis.URL = url(address)
+	case "dynamodb":
+		table, endpoint, _ := strings.Cut(address, ",")
+		c.DynamoDB.Enabled = true
+		c.DynamoDB.URL = url(endpoint)
+		c.OfflineMode.EnvDatastoreTableName = table
+	case "consul":
+		c.Consul.Host = address
+	default:
+		log.Fatal("no such store: ", store)
+	}
+	if err := config.ValidateConfig(&c, ldlog.NewDefaultLoggers()); err != nil {
+		log.Fatal(err)
+	}
+	r, err := relay.NewRelay(c, ldlog.NewDefaultLoggers(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	_ = r.Close()
+}
+
+func url(text string) ct.OptURLAbsolute {
+	parsed, err := ct.NewOptURLAbsoluteFromString(text)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return parsed
+}
