@@ -65,7 +65,33 @@ _HOMES = {
     "FeatureFlagsState": "state",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "__version__",
+    "BigSegmentStore",
+    "BigSegmentStoreStatus",
+    "ConfigurationError",
+    "ConsulRequester",
+    "Context",
+    "ContextBuilder",
+    "ContextMultiBuilder",
+    "DynamoDBRequester",
+    "EvaluationDetail",
+    "EvaluationError",
+    "FeatureFlagsState",
+    "FeatureRequester",
+    "FileRequester",
+    "FlagNotFound",
+    "FlagReader",
+    "InvalidContext",
+    "LdreaderError",
+    "MalformedItem",
+    "MemoryRequester",
+    "MissingDependency",
+    "RedisRequester",
+    "Request",
+    "StoreError",
+    "WrongType",
+]
 
 
 if not TYPE_CHECKING:  # a type checker is to notice a name that does not exist

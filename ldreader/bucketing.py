@@ -37,7 +37,7 @@ def utf8(text: str) -> bytes:
 
 def _bucketable(value: object) -> str | None:
     if isinstance(value, str):
-        return value
+        return str.__str__(value)  # An enumeration of strings would be written by its name.
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():

@@ -51,9 +51,10 @@ class Context:
         """A context of a single kind; prefer ``create`` and ``builder``."""
         if kind is None:
             kind = "user"
-        self._kind = kind
-        self._key = key
-        self._name = name
+        # An enumeration of strings would be written by its name.
+        self._kind = str.__str__(kind) if isinstance(kind, str) else kind
+        self._key = str.__str__(key) if isinstance(key, str) else key
+        self._name = str.__str__(name) if isinstance(name, str) else name
         self._anonymous = anonymous
         self._attributes = _NO_ATTRIBUTES
         self._private = ()
@@ -153,6 +154,7 @@ class Context:
     @classmethod
     def builder_from_context(cls, context: Context) -> ContextBuilder:
         """A builder that starts with all that a single-kind context has."""
+        context = as_context(context)
         return ContextBuilder(context.key, context)
 
     @classmethod
@@ -256,6 +258,10 @@ class Context:
     def __getitem__(self, attribute: str) -> Any:
         """The same as ``get``: a missing attribute is None."""
         return self.get(attribute) if isinstance(attribute, str) else None
+
+    # Without these, `in` and `iter` would ask `__getitem__` for 0, 1, 2 … without end.
+    __contains__ = None
+    __iter__ = None
 
     def resolve(self, path: tuple[str, ...]) -> Any:
         """The value at the path of a parsed reference, or None; only objects are entered, lists are not indexed."""

@@ -44,6 +44,9 @@ class InvalidContext(EvaluationError):
 class MalformedItem(EvaluationError):
     """A flag or segment is there but cannot be read as one: no JSON, a wrong type, a cycle, an index out of range."""
 
+    names_its_item = False
+    """True when the message begins with the flag or segment that is to blame."""
+
 
 class WrongType(EvaluationError):
     """A typed evaluation met a value of another JSON type."""

@@ -13,8 +13,8 @@ from .detail import EvaluationDetail
 from .errors import FlagNotFound, MalformedItem, StoreError
 from .schema import (
     FEATURES,
-    WrongShape,
     array,
+    blamed_on,
     boolean,
     integer,
     mapping,
@@ -74,7 +74,8 @@ def evaluate(key: str, context: Context, items: AtHand) -> Evaluation:
         flag = walk.find_flag(key)
         if flag is not None:
             detail = walk.serve(flag, (key,))
-            failure = walk.failure if detail is not None and detail.reason["kind"] == "ERROR" else None
+            if detail is not None and detail.reason["kind"] == "ERROR" and walk.failure is not None:
+                failure = blamed_on((FEATURES, key), flag, walk.failure)
     except FlagNotFound as error:
         failure = error
         detail = _error(reasons.FLAG_NOT_FOUND)
@@ -82,11 +83,9 @@ def evaluate(key: str, context: Context, items: AtHand) -> Evaluation:
         failure = error
         detail = _error(reasons.EXCEPTION)
     except MalformedItem as error:
-        failure = error
+        failure = error if flag is None else blamed_on((FEATURES, key), flag, error)
         detail = _error(reasons.MALFORMED_FLAG)
     lacks = walk.matcher.lacks
-    if isinstance(failure, WrongShape) and not lacks:
-        failure = MalformedItem(failure.describe(items))
     if detail is None:
         detail = _error(reasons.EXCEPTION)  # never used: something is lacking
     elif walk.matcher.big_segments_status is not None:
@@ -177,7 +176,10 @@ class _Walk:
         if flag is LACKING:
             return None
         if key not in self._served:
-            self._served[key] = self.serve(flag, (*chain, key))
+            try:
+                self._served[key] = self.serve(flag, (*chain, key))
+            except MalformedItem as error:
+                raise blamed_on((FEATURES, key), flag, error) from None
         served = self._served[key]
         # One that is off fails, whatever its off variation is; one that is on but has failed itself may pass.
         if not boolean(flag, "on"):

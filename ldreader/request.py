@@ -12,7 +12,7 @@ from .context import as_context
 from .detail import EvaluationDetail
 from .errors import EvaluationError, InvalidContext, MalformedItem, StoreError, WrongType
 from .evaluator import evaluate
-from .schema import FEATURES, MEMBERSHIPS, SEGMENTS, WrongShape, decode
+from .schema import FEATURES, MEMBERSHIPS, SEGMENTS, WrongShape, blamed_on, decode
 from .segments import STORE_ERROR, Membership
 from .state import FeatureFlagsState, flag_metadata, is_client_side
 
@@ -164,13 +164,45 @@ class Request:
             try:
                 if client_side_only and not is_client_side(item):
                     continue
+            except WrongShape as error:  # not known to be for browsers, so not shown to them
+                self._log_once(f"left out of the state of all flags: {blamed_on((FEATURES, key), item, error)}")
+                continue
+            try:
+                evaluation = self._evaluate(key)
+                failure = evaluation.failure
+                value = _own(evaluation.detail.value)
+                metadata = flag_metadata(evaluation, with_reasons, details_only_for_tracked_flags)
+            except WrongShape as error:
+                value, failure = None, blamed_on((FEATURES, key), item, error)
+                metadata = {"reason": reasons.error(reasons.MALFORMED_FLAG)} if with_reasons else {}
+            except Exception as error:  # a bug of ours must not become the application's
+                value, failure = None, StoreError(_unexpected(error))
+                metadata = {"reason": reasons.error(reasons.EXCEPTION)} if with_reasons else {}
+            if failure is not None:
+                self._log_once(f"in the state of all flags, flag {key!r} has no value: {failure}")
+            state._add(key, value, metadata)
+        return state
+        for kind, key in list(self._items):
+            item = self._items[kind, key]
+            if kind != FEATURES or item is None:
+                continue
+            if isinstance(item, EvaluationError):
+                self._log_once(f"left out of the state of all flags: {item}")
+                continue
+            try:
+                if client_side_only and not is_client_side(item):
+                    continue
                 evaluation = self._evaluate(key)
                 if evaluation.failure is not None:
                     self._log_once(f"in the state of all flags, flag {key!r} has no value: {evaluation.failure}")
                 value = _own(evaluation.detail.value)
                 state._add(key, value, flag_metadata(evaluation, with_reasons, details_only_for_tracked_flags))
             except WrongShape as error:
-                self._log_once(f"left out of the state of all flags: {error.describe(self._items)}")
+                said = blamed_on((FEATURES, key), item, error)
+                self._log_once(f"in the state of all flags, flag {key!r} has no value: {said}")
+                reason = {"reason": reasons.error(reasons.MALFORMED_FLAG)} if with_reasons else {}
+                if not client_side_only:
+                    state._add(key, None, reason)
             except Exception as error:
                 self._log_once(f"left out of the state of all flags: flag {key!r}: {_unexpected(error)}")
         return state
@@ -197,7 +229,7 @@ class Request:
     def _detail(self, key: str, default: Any, accept: Callable[[Any], Any]) -> EvaluationDetail:
         """The result for the caller: a value that `accept` lets through, or the default."""
         if self._defaults and isinstance(key, str):
-            default = self._defaults.get(key, default)
+            default = _own(self._defaults[key]) if key in self._defaults else default
         failure: EvaluationError | None = self._unable()
         if failure is not None:
             detail = EvaluationDetail(None, None, reasons.error(reasons.USER_NOT_SPECIFIED))
@@ -295,7 +327,12 @@ class Request:
 
     def _read_everything(self) -> Texts:
         collections = self._requester.get_all()
-        return {(kind, key): text for kind in (FEATURES, SEGMENTS) for key, text in collections[kind].items()}
+        return {
+            (kind, key): text
+            for kind in (FEATURES, SEGMENTS)
+            for key, text in collections[kind].items()
+            if isinstance(key, str)
+        }
 
     def _ask(self, read: Callable[[], Texts]) -> Texts | None:
         """What the store answers; None when it does not, and then `_failure` says why.

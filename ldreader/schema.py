@@ -124,7 +124,7 @@ MEMBERSHIPS = "memberships"
 
 
 class WrongShape(MalformedItem):
-    """A field of the wrong type. Where it stands is worked out by `describe`, only when someone asks."""
+    """A field of the wrong type. Where it stands is worked out by `blamed_on`, not before."""
 
     def __init__(self, holder: Any, at: str | int, wanted: str) -> None:
         super().__init__(f"{at} must be {wanted}")
@@ -132,19 +132,21 @@ class WrongShape(MalformedItem):
         self._at = at
         self._wanted = wanted
 
-    def describe(self, items: Mapping[ItemRef, object]) -> str:
-        """The whole sentence: ``flag 'checkout': rules[2].clauses[0].values must be a list, not 7``."""
-        for ref, item in items.items():
-            place = _place(item, self._holder)
-            if place is not None:
-                return f"{name_of(ref)}: {self._sentence(place)}"
-        return self._sentence(())
-
-    def _sentence(self, place: tuple[str | int, ...]) -> str:
+    def sentence(self, item: Item) -> str:
+        """What is wrong and where in the item: ``rules[2].clauses[0].values must be a list, not 7``."""
+        place = _place(item, self._holder) or ()
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in (*place, self._at))
         if isinstance(self._at, str) and self._at not in self._holder:
             return f"{path.lstrip('.')} must be {self._wanted}, and is missing"
         return f"{path.lstrip('.')} must be {self._wanted}, not {_shown(self._holder[self._at])}"
+
+
+def blamed_on(ref: ItemRef, item: Item, error: MalformedItem) -> MalformedItem:
+    """The error with the item that is to blame before it; the first item to be named is the one."""
+    if error.names_its_item:
+        return error
+    said = error.sentence(item) if isinstance(error, WrongShape) else str(error)
+    return _malformed(f"{name_of(ref)}: {said}")
 
 
 def name_of(ref: ItemRef) -> str:
@@ -158,18 +160,18 @@ def decode(ref: ItemRef, text: JsonText) -> Item | MalformedItem | None:
     try:
         item = loads(text)
     except RecursionError:
-        return MalformedItem(f"{name_of(ref)} is nested too deeply")
+        return _malformed(f"{name_of(ref)} is nested too deeply")
     except (ValueError, TypeError) as error:
-        return MalformedItem(f"{name_of(ref)} is not JSON: {_shown(str(error))}")
+        return _malformed(f"{name_of(ref)} is not JSON: {error}")
     if type(item) is not dict:
-        return MalformedItem(f"{name_of(ref)} must be a JSON object, not {_shown(item)}")
+        return _malformed(f"{name_of(ref)} must be a JSON object, not {_shown(item)}")
     # A tombstone may lack every other field, its key too, so nothing is read before this.
     deleted = item.get("deleted")
     if deleted is True:
         return None
     if deleted is None or deleted is False:
         return item
-    return MalformedItem(f"{name_of(ref)}: deleted must be true or false, not {_shown(deleted)}")
+    return _malformed(f"{name_of(ref)}: deleted must be true or false, not {_shown(deleted)}")
 
 
 def loads(text: JsonText) -> Any:
@@ -266,8 +268,16 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and value - value != 0 else value
 
 
+def _malformed(message: str) -> MalformedItem:
+    error = MalformedItem(message)
+    error.names_its_item = True
+    return error
+
+
 def _shown(value: object) -> str:
-    shown = value if isinstance(value, str) else repr(value)
+    if type(value) is dict or type(value) is list:
+        return "an object" if type(value) is dict else "a list"  # may be as long or as deep as it likes
+    shown = repr(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 

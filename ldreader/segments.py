@@ -9,7 +9,7 @@ from .attribute import literal_path, parse_reference
 from .bucketing import bucket
 from .errors import MalformedItem
 from .operators import matches_any
-from .schema import MEMBERSHIPS, SEGMENTS, array, boolean, integer, objects, text
+from .schema import MEMBERSHIPS, SEGMENTS, array, blamed_on, boolean, integer, objects, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,7 +129,10 @@ class Matcher:
         segment = self.find(SEGMENTS, key)
         if segment is LACKING:
             return None
-        contained = segment is not None and self._contains(segment, key, (*chain, key))
+        try:
+            contained = segment is not None and self._contains(segment, key, (*chain, key))
+        except MalformedItem as error:
+            raise blamed_on((SEGMENTS, key), segment, error) from None
         self._known_segments[key] = contained
         return contained
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 from typing import Any
 
@@ -168,3 +169,15 @@ class TestBuckets:
     def test_text_that_utf8_cannot_carry_is_replaced(self) -> None:
         assert utf8("a\ud83dZ\udc00") == "a\ufffdZ\ufffd".encode()
         assert utf8("Zoë") == "Zoë".encode()
+
+
+class Plan(str, enum.Enum):
+    GOLD = "gold"
+
+
+def test_an_enumeration_of_strings_is_bucketed_by_its_value() -> None:
+    places = [
+        bucket(Context.builder("ada").set("plan", plan).build(), "user", ("plan",), "key.salt")
+        for plan in ("gold", Plan.GOLD)
+    ]
+    assert places[0] == places[1]

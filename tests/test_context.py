@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import json
 import pickle
 from collections import UserDict
@@ -708,3 +709,38 @@ def test_a_repr_shows_kinds_and_keys_but_no_attributes() -> None:
     context = Context.builder("a").kind("org").name(SECRET).set("x", SECRET).build()
     assert repr(context) == "<Context 'org:a'>"
     assert repr(Context.create_multi(context, Context.create("\ud800"))) == "<Context 'org:a:user:\\ud800'>"
+
+
+class Kind(str, enum.Enum):
+    ORG = "org"
+
+
+class Key(str, enum.Enum):
+    ACME = "acme"
+
+
+def test_enumerations_of_strings_count_as_their_values() -> None:
+    context = Context.builder(Key.ACME).kind(Kind.ORG).name(Key.ACME).build()
+    assert context.fully_qualified_key == "org:acme"
+    assert f"{context.key} {context.kind} {context.name}" == "acme org acme"
+
+
+def test_a_context_is_no_collection() -> None:
+    context = Context.create("ada")
+    with pytest.raises(TypeError):
+        "key" in context  # type: ignore[misc]  # noqa: B015
+    with pytest.raises(TypeError):
+        list(context)  # type: ignore[call-overload]
+
+
+def test_a_builder_starts_from_a_mapping_too() -> None:
+    assert Context.builder_from_context({"kind": "org", "key": "acme"}).build() == Context.create("acme", "org")  # type: ignore[arg-type]
+
+
+class Unreadable(dict[str, object]):
+    def get(self, *arguments: object) -> object:
+        raise ZeroDivisionError
+
+
+def test_a_mapping_that_fails_while_it_is_read_is_an_invalid_context() -> None:
+    assert "ZeroDivisionError" in str(as_context(Unreadable(kind="user", key="ada")).error)

@@ -127,7 +127,7 @@ class TestWhatSpoilsWhom:
             items = at_hand(above, user | {"key": "below"}) | {(kind, "bad"): bad}
             found = evaluate("flag", USER, items)
             assert result(found.detail) == (None, None, {"kind": "ERROR", "errorKind": error_kind})
-            assert found.failure is bad
+            assert str(bad) in str(found.failure)
 
     @pytest.mark.parametrize(("bad", "error_kind"), BAD, ids=["store error", "malformed item"])
     def test_one_that_is_not_needed_does_no_harm(self, bad: Exception, error_kind: str) -> None:
@@ -329,6 +329,23 @@ class TestLacks:
             user = flag(prerequisites=[needs("p", MATCH)], **fields)
             assert self.lacks(user) == [("features", "p")]
             assert serve(user, flag("p")).reason["kind"] == "PREREQUISITE_FAILED"
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"targets": [{"variation": MATCH, "values": ["u"]}]},
+            {"rules": [rule()]},
+            {"fallthrough": {"variation": MATCH}},
+        ],
+        ids=["target", "rule", "fallthrough"],
+    )
+    def test_a_prerequisite_that_is_not_known_yet_does_not_hide_the_next_one(self, fields: Item) -> None:
+        # What `a` would serve now would fail; once `p` has failed, its off variation is the wanted one.
+        root = flag(prerequisites=[needs("a", OFF), needs("b")])
+        assert self.lacks(root, flag("a", prerequisites=[needs("p")], **fields)) == [
+            ("features", "p"),
+            ("features", "b"),
+        ]
 
 
 class TestExperiments:

@@ -36,7 +36,7 @@ def test_the_scheme_chooses_the_requester(url: str, requester: type) -> None:
         ("reddis://localhost", "unknown store URL scheme 'reddis'; did you mean 'redis"),
         ("fil:x", "did you mean 'file'"),
         ("http://localhost", "unknown store URL scheme 'http'; known: "),
-        ("localhost", "is no store URL; give one like redis://"),
+        ("localhost", "no store URL; give one like redis://"),
         ("", "is no store URL"),
         (None, "is no store URL"),
     ],
@@ -96,11 +96,13 @@ def test_a_scheme_that_is_near_to_none_names_them_all(url: str) -> None:
         open_requester(url)
 
 
-@pytest.mark.parametrize("url", ["", "localhost", "flags.json", "/srv/flags.json", None, 7, b"redis://localhost"])
+@pytest.mark.parametrize(
+    "url", ["", "s3cret@localhost", "flags.json", "/srv/flags.json", None, 7, b"redis://:s3cret@localhost"]
+)
 def test_what_is_no_url_is_refused_with_an_example(url: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         open_requester(url)
-    assert repr(url) in str(caught.value)
+    assert str(url or "nothing") not in str(caught.value).partition(";")[0]  # it may hold a password
     assert "redis://localhost:6379" in str(caught.value)
     assert "file:flags.json" in str(caught.value)
 

@@ -447,3 +447,9 @@ def test_threads_may_share_a_reader() -> None:
             for turn, (value, bad, state) in enumerate(answers):
                 assert value == state["flag"] == ("match" if turn % 10 == 7 else "fall")
                 assert bad == malformed(turn)
+
+
+def test_a_default_of_the_reader_is_the_callers_own_copy() -> None:
+    reader = FlagReader(MemoryRequester({}), defaults={"q": []})
+    reader.variation("q", {"kind": "user", "key": "ada"}, None).append("mine")
+    assert reader.variation("q", {"kind": "user", "key": "ada"}, None) == []

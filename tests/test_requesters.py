@@ -14,7 +14,7 @@ import pytest
 import redis
 import yaml
 
-from ldreader import FeatureRequester, FileRequester, MemoryRequester, RedisRequester
+from ldreader import FeatureRequester, FileRequester, MemoryRequester, RedisRequester, StoreError
 from ldreader.requesters import open_requester
 from ldreader.requesters.protocol import ItemRef
 from ldreader.testing import RequesterBehaviour
@@ -276,3 +276,10 @@ def test_the_suite_fails_for_a_requester_that(mistake: str) -> None:
 def test_each_test_of_the_suite_is_there_for_some_mistake() -> None:
     tests = {name for name in vars(RequesterBehaviour) if name.startswith("test_")}
     assert set(MISTAKES.values()) == tests
+
+
+def test_an_object_in_memory_that_is_no_json_spoils_nobody_else() -> None:
+    requester = MemoryRequester({"features": {"bad": {"on": object()}, "good": {"on": True}}})
+    everything = requester.get_all()["features"]
+    assert isinstance(everything["bad"], StoreError)
+    assert everything["good"] == '{"on": true}'

@@ -14,6 +14,7 @@ from ldreader.schema import (
     SEGMENTS,
     WrongShape,
     array,
+    blamed_on,
     boolean,
     decode,
     dumps,
@@ -78,11 +79,11 @@ class TestDecode:
             ("null", "flag 'checkout' must be a JSON object, not None"),
             ("true", "flag 'checkout' must be a JSON object, not True"),
             ("7", "flag 'checkout' must be a JSON object, not 7"),
-            ('"on"', "flag 'checkout' must be a JSON object, not on"),
-            ('[{"on": true}]', "flag 'checkout' must be a JSON object, not [{'on': True}]"),
+            ('"on"', "flag 'checkout' must be a JSON object, not 'on'"),
+            ('[{"on": true}]', "flag 'checkout' must be a JSON object, not a list"),
             ('{"deleted": 1}', "flag 'checkout': deleted must be true or false, not 1"),
-            ('{"deleted": "true"}', "flag 'checkout': deleted must be true or false, not true"),
-            ('{"deleted": {}}', "flag 'checkout': deleted must be true or false, not {}"),
+            ('{"deleted": "true"}', "flag 'checkout': deleted must be true or false, not 'true'"),
+            ('{"deleted": {}}', "flag 'checkout': deleted must be true or false, not an object"),
             (7, "flag 'checkout' is not JSON: "),
             ({"on": True}, "flag 'checkout' is not JSON: "),
             (KeyError("x"), "flag 'checkout' is not JSON: "),
@@ -93,7 +94,7 @@ class TestDecode:
         error = decode(REF, stored)
         assert isinstance(error, MalformedItem)
         assert str(error).startswith(message)
-        assert len(str(error)) < 160
+        assert len(str(error)) < 200
 
     def test_each_kind_has_its_name(self) -> None:
         assert name_of(REF) == "flag 'checkout'"
@@ -150,7 +151,7 @@ class TestDescribe:
     """The log says where in which item the wrong type stands."""
 
     def described(self, item: Any, holder: Any, at: Any, wanted: str = "a list") -> str:
-        return WrongShape(holder, at, wanted).describe({(SEGMENTS, "other"): {"rules": [{}]}, REF: item})
+        return str(blamed_on(REF, item, WrongShape(holder, at, wanted)))
 
     def test_a_place_within_lists_and_objects(self) -> None:
         item = {"rules": [{}, {}, {"clauses": [{"values": 7}]}]}
@@ -161,12 +162,13 @@ class TestDescribe:
 
     def test_a_place_at_the_top(self) -> None:
         item = {"rules": {"a": 1}}
-        assert self.described(item, item, "rules") == "flag 'checkout': rules must be a list, not {'a': 1}"
+        assert self.described(item, item, "rules") == "flag 'checkout': rules must be a list, not an object"
 
     def test_an_element_of_a_list(self) -> None:
         item = {"rules": [{}, "x"]}
         assert (
-            self.described(item, item["rules"], 1, "an object") == "flag 'checkout': rules[1] must be an object, not x"
+            self.described(item, item["rules"], 1, "an object")
+            == "flag 'checkout': rules[1] must be an object, not 'x'"
         )
 
     def test_a_missing_field(self) -> None:
@@ -181,10 +183,23 @@ class TestDescribe:
 
     def test_a_long_value_is_cut(self) -> None:
         item = {"rules": "x" * 1000}
-        assert self.described(item, item, "rules") == f"flag 'checkout': rules must be a list, not {'x' * 77}..."
+        assert self.described(item, item, "rules") == f"flag 'checkout': rules must be a list, not '{'x' * 76}..."
 
-    def test_a_holder_in_none_of_the_items_still_gives_a_sentence(self) -> None:
-        assert self.described({}, {"at": 7}, "at") == "at must be a list, not 7"
+    def test_a_holder_that_is_not_in_the_item_still_gives_a_sentence(self) -> None:
+        assert self.described({}, {"at": 7}, "at") == "flag 'checkout': at must be a list, not 7"
+
+    def test_the_item_that_is_named_first_is_to_blame(self) -> None:
+        item = {"at": 7}
+        first = blamed_on((SEGMENTS, "s"), item, WrongShape(item, "at", "a list"))
+        assert str(blamed_on(REF, {}, first)) == "segment 's': at must be a list, not 7"
+
+    def test_a_value_of_any_length_or_depth_is_named_by_its_type(self) -> None:
+        deep: Any = []
+        for _ in range(100_000):
+            deep = [deep]
+        item = {"at": deep, "line": "x\nERROR forged"}
+        assert self.described(item, item, "at", "an object").endswith("at must be an object, not a list")
+        assert "\n" not in self.described(item, item, "line")
 
     def test_deep_nesting_is_searched_without_recursion(self) -> None:
         holder: Any = {"at": 7}

@@ -250,7 +250,8 @@ class TestWhatGoesWrong:
             "reason": {"kind": "ERROR", "errorKind": "MALFORMED_FLAG"},
         }
         assert [record.getMessage() for record in caplog.records] == [
-            "in the state of all flags, flag 'bad' has no value: fallthrough serves neither a variation nor a rollout"
+            "in the state of all flags, flag 'bad' has no value: flag 'bad': "
+            "fallthrough serves neither a variation nor a rollout"
         ]
 
     def test_a_segment_that_cannot_be_had_spoils_only_who_needs_it(self) -> None:
@@ -277,16 +278,32 @@ class TestWhatGoesWrong:
     @pytest.mark.parametrize(
         ("fields", "place"),
         [
-            ({"version": "1"}, "version must be an integer, not 1"),
+            ({"version": "1"}, "version must be an integer, not '1'"),
             ({"trackEvents": 1}, "trackEvents must be true or false, not 1"),
-            ({"trackEventsFallthrough": "x"}, "trackEventsFallthrough must be true or false, not x"),
-            ({"debugEventsUntilDate": "x"}, "debugEventsUntilDate must be an integer, not x"),
-            ({"clientSideAvailability": []}, "clientSideAvailability must be an object, not []"),
-            ({"clientSideAvailability": {"usingEnvironmentId": 1}}, "usingEnvironmentId must be true or false, not 1"),
-            ({"clientSide": "x"}, "clientSide must be true or false, not x"),
+            ({"trackEventsFallthrough": "x"}, "trackEventsFallthrough must be true or false, not 'x'"),
+            ({"debugEventsUntilDate": "x"}, "debugEventsUntilDate must be an integer, not 'x'"),
         ],
     )
-    def test_metadata_of_a_wrong_type_leaves_its_flag_out(
+    def test_metadata_of_a_wrong_type_is_an_error_of_its_flag(
+        self, fields: Item, place: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        state = state_of(flag("good"), flag("bad", **fields), with_reasons=True)
+        assert state.to_values_map() == {"good": "fall", "bad": None}
+        assert state.to_json_dict()["$flagsState"]["bad"] == {
+            "reason": {"kind": "ERROR", "errorKind": "MALFORMED_FLAG"},
+        }
+        assert len(caplog.records) == 1
+        assert f"flag 'bad': {place}" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("fields", "place"),
+        [
+            ({"clientSideAvailability": []}, "clientSideAvailability must be an object, not a list"),
+            ({"clientSideAvailability": {"usingEnvironmentId": 1}}, "usingEnvironmentId must be true or false, not 1"),
+            ({"clientSide": "x"}, "clientSide must be true or false, not 'x'"),
+        ],
+    )
+    def test_a_flag_that_cannot_be_told_to_be_for_browsers_is_left_out(
         self, fields: Item, place: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         visible = {"clientSide": True}

@@ -42,8 +42,8 @@ def open_requester(url: str, **options: Any) -> FeatureRequester:
     """
     scheme, found, _ = url.partition(":") if isinstance(url, str) else ("", "", "")
     scheme = scheme.lower()
-    if not found:
-        raise ConfigurationError(f"{url!r} is no store URL; give one like {_EXAMPLES}")
+    if not found:  # not shown: it may hold a password all the same
+        raise ConfigurationError(f"that is no store URL; give one like {_EXAMPLES}")
     if scheme not in _SCHEMES:
         raise unknown("store URL scheme", scheme, _SCHEMES)
     url = scheme + url[len(scheme) :]

@@ -30,7 +30,7 @@ class FileRequester:
             raise ConfigurationError("name at least one file of flags")
         import os
 
-        self._paths = tuple(os.fspath(path) for path in paths)
+        self._paths = tuple(os.fsdecode(path) for path in paths)
         for path in self._paths:
             if _is_yaml(path):
                 client_package("yaml", extra="yaml")

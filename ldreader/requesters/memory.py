@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import StoreError
 from ..schema import FEATURES, SEGMENTS, dumps
 
 TYPE_CHECKING = False
@@ -9,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from ..errors import StoreError
     from ..schema import ItemRef, JsonText
 
 
@@ -44,4 +44,9 @@ class MemoryRequester:
 
 
 def _text(item: Any) -> JsonText | StoreError:
-    return item if isinstance(item, (bytes, str, Exception)) else dumps(item)  # type: ignore[return-value]
+    if isinstance(item, (bytes, str, StoreError)):
+        return item
+    try:
+        return dumps(item)
+    except (TypeError, ValueError, RecursionError) as error:
+        return StoreError(f"an item in memory cannot be written as JSON: {error}")
