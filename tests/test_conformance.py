@@ -21,10 +21,10 @@ HASH = "secure-mode-hash.json"
 FILES = sorted(path.name for path in DIRECTORY.glob("*.json"))
 
 LATER = {
-    "big-segments": "FlagReader takes no big segment store yet",
-    "persistence.json": "its steps need a real database; those of each store belong to that store's tests",
+    "big-segments": "run by test_conformance_stores, which brings a store of big segments",
+    "persistence.json": "run by test_conformance_stores, against real databases",
 }
-"""What is left out so far, by the feature that a case requires or by file, and why."""
+"""What runs elsewhere, by the feature that a case requires or by file, and why."""
 
 METHODS: dict[str, Callable[..., EvaluationDetail]] = {
     "bool": FlagReader.bool_variation_detail,

@@ -185,6 +185,14 @@ def trouble(read: Callable[[], object]) -> str:
     return message
 
 
+def answers(requester: ConsulRequester) -> bool:
+    """Whether the agent answers."""
+    try:
+        return requester.get_many(features("nowhere")) == {}
+    except StoreError:
+        return False
+
+
 def all_reads(requester: ConsulRequester) -> list[Callable[[], object]]:
     return [
         lambda: requester.get_many(features("a")),
@@ -262,6 +270,16 @@ class TestReading:
         keys = [f"{index:04}" + "\x01" * 1020 for index in range(64)]
         tree.put(prefix, "features", keys[5], "{}")
         assert observed.get_many(features(*keys, "k" * 1025)).keys() == set(features(keys[5]))
+
+    def test_keys_that_nobody_has_do_not_spoil_a_transaction(
+        self, tree: Tree, prefix: str, proxy: Proxy, observed: ConsulRequester
+    ) -> None:
+        tree.put(prefix, "features", "a", "{}")
+        tree.agent.put(f"{prefix}/features/", b"a folder")
+        endless = [f"{index}" + "k" * 100_000 for index in range(10)]
+        assert observed.get_many(features("a", "", *endless)) == {("features", "a"): b"{}"}
+        assert observed.get_many(features("")) == {}
+        assert len(proxy.sent) == 1
 
     @pytest.mark.parametrize(
         "key", ["..", ".", "...", "/", "a/", "a//", "/a", "a/../b", "a/./b", "a../b", "x\ny", "flag.json"]
@@ -591,6 +609,14 @@ class TestErrors:
         assert isinstance(found["a"], StoreError)
         assert found["b"] == b"{}"
 
+    def test_a_transaction_that_fails_for_another_reason_is_not_tried_without_the_item(
+        self, nowhere: Proxy, lost: ConsulRequester
+    ) -> None:
+        errors = [{"OpIndex": 0, "What": "this one is busy"}]
+        nowhere.instead = lambda sent: Answer(409, {}, json.dumps({"Errors": errors}).encode())
+        assert "this one is busy" in trouble(lambda: lost.get_many(features("a", "b")))
+        assert len(nowhere.sent) == 1
+
     def test_items_that_vanish_between_two_tries_end_in_a_store_error(
         self, nowhere: Proxy, lost: ConsulRequester
     ) -> None:
@@ -718,7 +744,7 @@ class TestBoundedWaits:
             assert "timed out" in self.cost(requester, WAIT)
         finally:
             consul_server.resume()
-        assert requester.get_many(features("nowhere")) == {}
+        until(lambda: answers(requester), "the agent to be its own leader again")
         requester.close()
 
     def test_a_request_waits_for_a_silent_server_once(self) -> None:

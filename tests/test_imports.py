@@ -23,6 +23,7 @@ LAYERS = (
     ("cli",),
     ("reader",),
     ("request",),
+    ("big_segments",),
     ("state",),
     ("evaluator",),
     ("segments",),
@@ -53,7 +54,13 @@ DEAR |= {"threading", "typing", "urllib", "urllib.parse"}
 OFF_THE_COLD_PATH = {"cli.parser", "requesters.protocol", "requesters.yaml", "testing"}
 """What no evaluation from a plain command line or a JSON file imports, so that it may import what it likes."""
 
-PACKAGES = {"requesters.redis": {"redis"}, "requesters.yaml": {"yaml"}, "testing": {"pytest"}}
+PACKAGES = {
+    "requesters.redis": {"redis"},
+    "requesters.dynamodb": {"botocore"},
+    "requesters.consul": {"requests"},
+    "requesters.yaml": {"yaml"},
+    "testing": {"pytest"},
+}
 """Who imports packages that are not in the standard library."""
 
 WHOLLY_OPTIONAL = {"requesters.yaml", "testing"}

@@ -153,7 +153,7 @@ class TestFacts:
     def test_the_extras_are_those_of_the_package(self) -> None:
         extras = re.findall(r"^([a-z]+) =$", (PROJECT / "setup.cfg").read_text(encoding="utf-8"), re.MULTILINE)
         named = set(re.findall(r"'\.\[([a-z]+)\]'", TEXT))
-        assert named == {"redis", "yaml"}
+        assert named == {"redis", "dynamodb", "consul", "yaml"}
         assert named <= set(extras)
 
     def test_every_kind_of_error_is_in_the_table(self) -> None:

@@ -61,8 +61,8 @@ class RedisStore:
         self.opened: list[FeatureRequester] = []
         self.questions = 0
 
-    def requester(self, prefix: str) -> RedisRequester:
-        requester = open_requester(self.url, prefix=prefix, **self.options)
+    def requester(self, prefix: str, **options: Any) -> RedisRequester:
+        requester = open_requester(self.url, prefix=prefix, **self.options, **options)
         assert isinstance(requester, RedisRequester)
         self.opened.append(requester)
         return requester
@@ -442,6 +442,24 @@ def commands_seen(server: RedisServer, work: Callable[[], None]) -> list[str]:
 
 
 class TestLeastPrivilege:
+    def test_a_new_connection_introduces_itself_and_no_more(self) -> None:
+        """What MONITOR does not show, since Redis 7.0 does not know it, counts as well."""
+        sent: list[str] = []
+
+        def records(connection: socket.socket, asked: bytes, over: threading.Event) -> None:
+            for command in asked.decode().split("*")[1:]:
+                sent.append(" ".join(command.split("\r\n")[2::2]).strip())
+                connection.sendall(b"%1\r\n$5\r\nproto\r\n:3\r\n" if sent[-1].startswith("HELLO") else b"+OK\r\n")
+
+        with answering_port(records) as port:
+            requester = open_requester(f"redis://127.0.0.1:{port}?prefix=p&protocol=3")
+            requester.get_many([("features", "a")])
+            requester.close()
+        assert [command for command in sent if not command.startswith("CLIENT SETINFO")] == [
+            "HELLO 3",
+            "HGET p:features a",
+        ]
+
     def everything(self, url: str, **options: Any) -> Callable[[], None]:
         def work() -> None:
             with FlagReader.from_url(url, prefix="test-least", **options) as reader:
@@ -561,6 +579,17 @@ class TestBoundedWaits:
             # Each gets its chance, within the time for connecting and a reply.
             assert cost(f"{scheme}://{hosts}/{'flags' * ('sentinel' in scheme)}") <= 2 * BOUND + MARGIN
 
+    @pytest.mark.parametrize("opened", [silent_port, full_port])
+    def test_two_sentinels_that_are_dead_leave_time_for_the_third(
+        self, opened: Callable[[], AbstractContextManager[int]], sentinel_store: RedisStore
+    ) -> None:
+        sentinel_store.put("test-third", "features", "a", SERVES)
+        with opened() as one, opened() as two:
+            url = f"redis+sentinel://127.0.0.1:{one},127.0.0.1:{two},127.0.0.1:{sentinel_store.servers[1].port}/flags/2"
+            with FlagReader.from_url(url, prefix="test-third", timeout=BOUND) as reader:
+                assert reader.variation("a", CONTEXT, "default") == "yes"
+        sentinel_store.close()
+
     @pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+sentinel", "redis+cluster"])
     def test_a_closed_port_costs_nothing(self, scheme: str) -> None:
         service = "/flags" if "sentinel" in scheme else ""
@@ -677,7 +706,11 @@ class TestFailover:
 
             until(is_master, "the failover")
             if how == "SENTINEL FAILOVER":
-                # The Sentinel demotes the old master ten seconds later, and then cuts off all who still read there.
+                until(
+                    lambda: str(replica.port) in sentinel.ask("SENTINEL", "MASTERS"),
+                    "the Sentinel to name the new master",
+                )
+                # It demotes the old master ten seconds later, and then cuts off all who still read there.
                 master.ask("CLIENT", "KILL", "TYPE", "normal")
             new.hset("p:features", "a", flag("new", fallthrough={"variation": 0}))
 
@@ -772,6 +805,9 @@ class TestCluster:
                     assert [flags.variation("b", "default") for _ in range(5)] == ["default"] * 5
                     assert not flags.all_flags_state().valid
                 assert time.monotonic() - started <= 2 * BOUND + MARGIN
+                # As a whole, or the request would ask for the next segment and wait again.
+                with pytest.raises(StoreError):
+                    store.requester(SPREAD, timeout=BOUND).get_many([("features", "a"), ("segments", "s")])
             finally:
                 down.resume()
                 self.whole(store)

@@ -137,6 +137,6 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ConfigurationError:
 
     name = name.rpartition("@")[2]  # before an @ there may be a password
     names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, 1, 0.5)
+    nearest = difflib.get_close_matches(name, names, 1, 0.6)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names) or 'none'}"
     return ConfigurationError(f"unknown {what} {name!r}; {hint}")

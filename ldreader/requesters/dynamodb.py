@@ -40,7 +40,7 @@ KEY_LIMIT = 1024
 """Bytes that a sort key may have; a longer or an empty one makes DynamoDB refuse a whole batch."""
 
 _PAUSE = 0.02
-"""Seconds before asking again for what a batch left out; twice as long each time, within the timeout."""
+"""Seconds before asking again for what a batch left out; twice as long each time that nothing came."""
 
 
 class Refused(StoreError):
@@ -225,15 +225,16 @@ class DynamoDBRequester:
             while pending:
                 asked = {"Keys": pending, "ConsistentRead": self._consistent}
                 reply = self._dynamodb.call("BatchGetItem", {"RequestItems": {self._table: asked}})
-                for row in _of_the_table(reply.get("Responses"), ()):
+                came = _of_the_table(reply.get("Responses"), ())
+                for row in came:
                     rows[str(_string(row, "namespace")), str(_string(row, "key"))] = row
                 # A batch gives 16 MB at most, and less when reads are throttled; the rest is to be asked for again.
                 pending = _of_the_table(reply.get("UnprocessedKeys"), {}).get("Keys", [])
+                pause = _PAUSE if came else 2 * pause
                 if time.monotonic() + pause > deadline:
                     break
                 if pending:
                     time.sleep(pause)
-                    pause *= 2
             for left in pending:
                 rows[str(_string(left, "namespace")), str(_string(left, "key"))] = StoreError(
                     f"DynamoDB left {_string(left, 'key')!r} out of its replies for {self._timeout:g} s: reads of the "

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PREFIX = "launchdarkly"
 NEVER = float("inf")
+_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 
 
 class RedisRequester:
@@ -64,6 +65,8 @@ class RedisRequester:
         url_prefix = in_url.pop("prefix", "")
         url_timeout = in_url.pop("timeout", DEFAULT_TIMEOUT)
         bound = seconds(url_timeout if timeout is None else timeout)
+        if timeout is not None:  # in code, and so it wins over the package's own options in the URL
+            in_url = {name: value for name, value in in_url.items() if name not in _TIMEOUTS}
         return cls(RedisPy.from_url(base, in_url, bound, options), prefix=url_prefix if prefix is None else prefix)
 
     def get_many(self, refs: Sequence[ItemRef]) -> dict[ItemRef, JsonText | StoreError]:
@@ -180,8 +183,7 @@ class RedisPy:
         # Only a lost connection is tried again, at once and once: a timeout has used up the caller's patience.
         lost = (redis.exceptions.ConnectionError,)
         settings = {
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
+            **dict.fromkeys(_TIMEOUTS, timeout),
             "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 1, supported_errors=lost),
         }
         try:
@@ -191,16 +193,19 @@ class RedisPy:
                 raise ValueError
             parsed = redis.connection.parse_url(f"{scheme}://{rest}?{urlencode(in_url)}")
             nodes = [_host_and_port(host, 26379 if topology == "sentinel" else 6379) for host in hosts.split(",")]
-        except ValueError:
-            # Nothing is quoted: it may be a part of a password in which a character stands as it is.
-            raise ConfigurationError(
-                "the Redis URL cannot be used: check the host, the port, that the database is a number, and that "
-                "special characters in a user name or password are percent-encoded, such as %40 for @"
-            ) from None
+        except (ValueError, TypeError) as error:
+            said = str(error)
+            if not said.startswith(("Redis URL must", "Invalid value for", '"max_connections"')):
+                # What cannot be read is not quoted: it may be part of a password.
+                said = (
+                    "check host and port, and that the database is a number; "
+                    "special characters of a password are percent-encoded, such as %2F for / and %40 for @"
+                )
+            raise ConfigurationError(f"the Redis URL cannot be used: {said}") from None
         connection_class = parsed.pop("connection_class", redis.connection.Connection)
         known = _options_of(connection_class) | {"max_connections"}
         connection = {**settings, **parsed, **options}  # what is given in code wins
-        for name in connection:
+        for name in (*in_url, *connection):  # the package's parser drops a blank option of the URL
             if name not in known:
                 others = {"prefix", "timeout", *(_SENTINEL_OPTIONS if topology == "sentinel" else ())}
                 raise unknown("option for Redis", name, known | others)
@@ -427,7 +432,7 @@ def _master(
     from redis import sentinel
 
     asking = {name: connection[name] for name in connection if name.startswith(("ssl", "retry"))}
-    for name in ("socket_timeout", "socket_connect_timeout"):
+    for name in _TIMEOUTS:
         # One Sentinel that is dead must not use up the time of the others.
         asking[name] = connection[name] and connection[name] / len(nodes)
     asking |= to_sentinels
