@@ -94,7 +94,7 @@ def test_an_unknown_scheme_names_the_nearest(url: str, nearest: str) -> None:
 def test_a_scheme_that_is_near_to_none_names_them_all(url: str) -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"unknown store URL scheme .*; known: consul, consul\+https, dynamodb, file, redis, .*, unix$",
+        match="unknown store URL scheme .*; known: consul, .*dynamodb, .*, unix$",
     ):
         open_requester(url)
 
