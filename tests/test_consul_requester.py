@@ -311,6 +311,15 @@ class TestReading:
         requester.close()
         assert requests_in(proxy.sent) == ["GET /v1/kv/launchdarkly/features/a"]
 
+    @pytest.mark.parametrize(
+        "key", [*(key for key in ODD_KEYS if key not in ("with/slash", "dots..and.more")), "a../b"]
+    )
+    def test_a_key_of_other_characters_than_the_newest_agents_take_is_not_put_into_a_url(
+        self, proxy: Proxy, observed: ConsulRequester, key: str
+    ) -> None:
+        assert observed.get_many(features(key)) == {}
+        assert requests_in(proxy.sent) == ["PUT /v1/txn"]
+
     def test_a_key_that_the_newest_agents_refuse_in_a_url_goes_by_a_transaction(
         self, tree: Tree, prefix: str, proxy: Proxy, observed: ConsulRequester
     ) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from ldclient import Context as OfficialContext
 from ldclient.client import LDClient
-from ldclient.config import Config
+from ldclient.config import BigSegmentsConfig, Config
 from ldclient.feature_store import CacheConfig, InMemoryFeatureStore
 from ldclient.feature_store_helpers import CachingStoreWrapper
 from ldclient.integrations import Redis
@@ -169,7 +169,10 @@ class TestOneWorldInRedis:
         different = []
         with (
             official_client(reading_store) as client,
-            FlagReader.from_url(f"{redis_server.url}?prefix=official") as reader,
+            FlagReader.from_url(
+                f"{redis_server.url}?prefix=official",
+                big_segments=BigSegmentsConfig(),  # none, as for the other
+            ) as reader,
         ):
             for number, context in enumerate(contexts):
                 official_context = OfficialContext.from_dict(context)

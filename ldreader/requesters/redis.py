@@ -272,10 +272,8 @@ class RedisPy:
             client.disconnect_connection_pools()
             return
         pool = client.connection_pool
-        for each in (
-            pool,
-            *(one.connection_pool for one in getattr(getattr(pool, "sentinel_manager", None), "sentinels", ())),
-        ):
+        sentinels = getattr(getattr(pool, "sentinel_manager", None), "sentinels", ())
+        for each in (pool, *(sentinel.connection_pool for sentinel in sentinels)):
             each.disconnect()
 
 
