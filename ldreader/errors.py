@@ -32,6 +32,9 @@ class EvaluationError(LdreaderError):
 class StoreError(EvaluationError):
     """The store did not answer, or not in a way that can be used."""
 
+    answered = False
+    """True when the store did answer, with a refusal: asking it for something else may well succeed."""
+
 
 class FlagNotFound(EvaluationError):
     """The store answered that there is no such flag, or that it was deleted."""

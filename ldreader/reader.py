@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .big_segments import BigSegments
 from .context import as_context
+from .errors import ConfigurationError
 from .request import Request
 from .requesters import open_requester, seconds
 
@@ -93,7 +94,12 @@ class FlagReader:
         """The flags for one context and one request of the application; use it in a ``with`` block.
 
         ``timeout`` is the number of seconds from now after which the store is not asked any more.
+
+        Raises:
+            ConfigurationError: The timeout is no number.
         """
+        if timeout is not None and (not isinstance(timeout, (int, float)) or timeout != timeout):
+            raise ConfigurationError(f"timeout must be a number of seconds, not {timeout!r}")
         return Request(
             self._requester,
             context,
@@ -173,7 +179,6 @@ class FlagReader:
             ConfigurationError: The reader was made without ``sdk_key``.
         """
         from .bucketing import utf8
-        from .errors import ConfigurationError
 
         if not self._sdk_key:
             raise ConfigurationError("secure_mode_hash needs the SDK key: FlagReader(..., sdk_key=...)")

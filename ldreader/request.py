@@ -182,30 +182,6 @@ class Request:
                 self._log_once(f"in the state of all flags, flag {key!r} has no value: {failure}")
             state._add(key, value, metadata)
         return state
-        for kind, key in list(self._items):
-            item = self._items[kind, key]
-            if kind != FEATURES or item is None:
-                continue
-            if isinstance(item, EvaluationError):
-                self._log_once(f"left out of the state of all flags: {item}")
-                continue
-            try:
-                if client_side_only and not is_client_side(item):
-                    continue
-                evaluation = self._evaluate(key)
-                if evaluation.failure is not None:
-                    self._log_once(f"in the state of all flags, flag {key!r} has no value: {evaluation.failure}")
-                value = _own(evaluation.detail.value)
-                state._add(key, value, flag_metadata(evaluation, with_reasons, details_only_for_tracked_flags))
-            except WrongShape as error:
-                said = blamed_on((FEATURES, key), item, error)
-                self._log_once(f"in the state of all flags, flag {key!r} has no value: {said}")
-                reason = {"reason": reasons.error(reasons.MALFORMED_FLAG)} if with_reasons else {}
-                if not client_side_only:
-                    state._add(key, None, reason)
-            except Exception as error:
-                self._log_once(f"left out of the state of all flags: flag {key!r}: {_unexpected(error)}")
-        return state
 
     def close(self) -> None:
         """Forgets everything that was fetched."""
@@ -310,8 +286,11 @@ class Request:
             self._log_once(f"the store of big segments is not asked: {reason}", once_for=str(reason))
         else:
             memberships = self._memberships.fetch(context_keys)
-            if self._memberships.trouble is not None:
-                self._log_once(f"the store of big segments failed: {_words(self._memberships.trouble)}")
+            trouble = self._memberships.trouble
+            if trouble is not None:
+                self._log_once(f"the store of big segments failed: {_words(trouble)}", once_for=str(trouble))
+                if store is self._requester and isinstance(trouble, StoreError) and not trouble.answered:
+                    self._failure = trouble
         for key, membership in memberships.items():
             self._items[MEMBERSHIPS, key] = membership
 

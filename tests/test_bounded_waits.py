@@ -388,3 +388,51 @@ class TestAStoreThatFailed:
         with FlagReader(requester, big_segments=memberships).request(USER) as request:
             assert request.variation("a", "default") == "on"
             assert result(request.variation_detail("b", "default")) == FALLTHROUGH
+
+
+class OneStore(MemoryRequester):
+    """Flags and big segments in one store, which fails when it is asked for a membership."""
+
+    def __init__(self, collections: dict[str, dict[str, Any]], answered: bool) -> None:
+        super().__init__(collections)
+        self.asked = 0
+        self.answered = answered
+
+    def get_many(self, refs: Any) -> Any:
+        self.asked += 1
+        return super().get_many(refs)
+
+    def get_metadata(self) -> None:
+        raise AssertionError("not reached")
+
+    def get_membership(self, context_hash: str) -> None:
+        error = StoreError("no membership today")
+        error.answered = self.answered
+        raise error
+
+    def stop(self) -> None:
+        self.close()
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["did not answer", "refused"])
+def test_a_store_that_did_not_answer_for_a_membership_is_not_asked_for_a_flag(answered: bool) -> None:
+    clause = {"op": "segmentMatch", "values": ["big"]}
+    served = {"on": True, "variations": [1], "fallthrough": {"variation": 0}}
+    store = OneStore(
+        {
+            "features": {"a": {**served, "rules": [{"clauses": [clause], "variation": 0}]}, "b": served},
+            "segments": {"big": {"unbounded": True, "generation": 1}},
+        },
+        answered,
+    )
+    with FlagReader(store).request({"kind": "user", "key": "ada"}) as flags:
+        assert flags.variation_detail("a", 0).reason["bigSegmentsStatus"] == "STORE_ERROR"
+        asked = store.asked
+        assert flags.variation("b", 0) == (1 if answered else 0)
+        assert store.asked == asked + answered
+
+
+@pytest.mark.parametrize("timeout", ["soon", float("nan"), [1]])
+def test_a_timeout_of_a_request_must_be_a_number(timeout: Any) -> None:
+    with pytest.raises(ConfigurationError, match="number of seconds"):
+        FlagReader(MemoryRequester({})).request({"kind": "user", "key": "ada"}, timeout=timeout)

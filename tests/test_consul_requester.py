@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import http.server
 import importlib
 import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -801,3 +803,34 @@ class TestLeastPrivilege:
             "method=PUT url=/v1/txn",
             f"method=GET url=/v1/kv/{prefix}/?recurse=true",
         ]
+
+
+class Redirecting(http.server.BaseHTTPRequestHandler):
+    """Sends everyone elsewhere, and notes who came."""
+
+    seen: list[str] = []
+
+    def do_GET(self) -> None:
+        self.seen.append(self.path)
+        self.send_response(302)
+        self.send_header("Location", f"http://localhost:{self.headers['Host'].rpartition(':')[2]}/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+def test_a_redirect_is_not_followed_because_the_token_would_go_along() -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            requester = open_requester(f"consul://:s3cret@127.0.0.1:{server.server_address[1]}")
+            with pytest.raises(StoreError):
+                requester.get_many([("features", "a")])
+            requester.close()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert [path for path in Redirecting.seen if "elsewhere" in path] == []

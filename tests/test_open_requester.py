@@ -199,3 +199,21 @@ assert open_requester({f"file:{path}"!r}).get_all()["features"].keys() == {{"v"}
 assert not {{"redis", "yaml", "ldreader.requesters.redis"}} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("consul://localhost", {"token": "s3cret\n"}),
+        ("consul://:s3cret%0A@localhost", {}),
+        ("consul://localhost:s3cret", {}),
+        ("dynamodb://flags?region=x", {"endpoint_url": "http://me:s3cret@localhost"}),
+        ("dynamodb://flags?region=x", {"endpoint_url": "me:s3cret@localhost"}),
+        ("dynamodb://?s3cret", {}),
+    ],
+)
+def test_what_may_be_a_secret_is_not_shown_when_opening_fails(url: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_requester(url, **options)
+    if "?s3cret" not in url:  # the name of an option is no secret
+        assert "s3cret" not in str(caught.value)

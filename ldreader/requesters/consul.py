@@ -213,6 +213,8 @@ class PythonConsul:
         Raises:
             MissingDependency: Neither package is installed.
         """
+        if not token.isprintable():  # the package would quote it
+            raise ConfigurationError("the Consul token holds a character that no token has, such as a line break")
         std = client_package("consul", extra="consul").std
 
         def connect() -> Any:
@@ -221,8 +223,9 @@ class PythonConsul:
             _bound(http.session, timeout)
             if token:
                 http.session.headers["X-Consul-Token"] = token
-            # A proxy or a password file in the environment is not meant for the agent.
+            # A proxy or a password file in the environment is not meant for the agent, nor its token for others.
             http.session.trust_env = False
+            http.session.max_redirects = 0
             return http
 
         return cls(connect)
@@ -306,7 +309,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     if not colon or port.endswith("]"):
         host, port = address, ""
     if port and not port.isdecimal():
-        raise ConfigurationError(f"the Consul URL has no port number after the colon: {port!r}")
+        raise ConfigurationError("the Consul URL has no port number after the last colon; write :TOKEN@ before a host")
     return host or "localhost", int(port or DEFAULT_PORT)
 
 
@@ -371,4 +374,6 @@ _ADVICE = "the token needs key_prefix read on the prefix"
 def _refused(status: int, body: bytes | str) -> StoreError:
     text = " ".join((body if isinstance(body, str) else body.decode("utf-8", "replace")).split())
     advice = f"; {_ADVICE}" if status == 403 or "ermission denied" in text else ""
-    return StoreError(f"Consul refused to read: {status} {text[:200]}{advice}")
+    refusal = StoreError(f"Consul refused to read: {status} {text[:200]}{advice}")
+    refusal.answered = True
+    return refusal

@@ -46,6 +46,8 @@ _PAUSE = 0.02
 class Refused(StoreError):
     """DynamoDB's own error reply, by its code."""
 
+    answered = True
+
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"DynamoDB refused to read: {code}: {message}")
         self.code = code
@@ -102,15 +104,15 @@ class DynamoDBRequester:
             "region": region,
             "endpoint_url": endpoint_url,
             "consistent": consistent,
+            "timeout": timeout,
         }
-        given["timeout"] = timeout
         for name in (*in_url, *options):
             if name not in given:
                 raise unknown("option for DynamoDB", name, given)
         settings: dict[str, Any] = {**in_url, **{name: value for name, value in given.items() if value is not None}}
         table = base.partition("//")[2].strip("/")
         if not table:
-            raise ConfigurationError(f"{url!r} names no table; write dynamodb://TABLE")
+            raise ConfigurationError("the DynamoDB URL names no table; write dynamodb://TABLE")
         bound = seconds(settings.get("timeout", DEFAULT_TIMEOUT))
         return cls(
             Boto3.open(settings.get("region"), settings.get("endpoint_url"), bound),
@@ -268,7 +270,9 @@ class DynamoDBRequester:
         advice = _ADVICE.get(error.code, f"{error.code}: {error.message}")
         if error.code == "ValidationException":
             advice += "; the table {table!r} needs the partition key 'namespace' and the sort key 'key', both strings"
-        return StoreError("DynamoDB refused to read: " + advice.replace("{table!r}", repr(self._table)))
+        clear = StoreError("DynamoDB refused to read: " + advice.replace("{table!r}", repr(self._table)))
+        clear.answered = True
+        return clear
 
 
 _THROTTLED = "reads of the table {table!r} are throttled; raise its capacity"
@@ -295,11 +299,9 @@ class Boto3:
     """The seam over boto3: every source of credentials, and a client that the application already has."""
 
     def __init__(self, client: Any = None, *, connect: Callable[[], Any] | None = None, patience: float = 0.0) -> None:
-        import threading
 
         self._client = client
         self._connect = connect
-        self._connecting = threading.Lock()
         self._process = 0
         self._patience = patience
         # A resource's client takes and gives Python's values and would wrap {"S": …} once more; a plain client
@@ -322,8 +324,9 @@ class Boto3:
         config = botocore.config.Config(
             connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1}, tcp_keepalive=True
         )
-        if endpoint_url is not None and "://" not in endpoint_url:
-            raise ConfigurationError(f"endpoint_url must be a URL like http://localhost:8000, not {endpoint_url!r}")
+        if endpoint_url is not None and ("://" not in endpoint_url or "@" in endpoint_url):
+            # Not shown: before an @ there may be a password.
+            raise ConfigurationError("endpoint_url must be a URL like http://localhost:8000, without a user")
         try:
             session = session or boto3.session.Session()
             if not region and not session.region_name:
@@ -405,6 +408,10 @@ class Boto3:
             raise StoreError(
                 f"DynamoDB did not answer: {_words(error)}; check the network, the region and the URL"
             ) from error
+        except ValueError:  # what no header can carry, such as a line break; the message would quote the credentials
+            raise StoreError(
+                "DynamoDB cannot be asked: the credentials hold a character that does not belong"
+            ) from None
 
     def _send(self, operation: str, payload: dict[str, Any]) -> dict[str, Any]:
         methods = {"GetItem": "get_item", "BatchGetItem": "batch_get_item", "Query": "query"}
@@ -416,10 +423,11 @@ class Boto3:
         if self._connect is not None:
             import os
 
-            with self._connecting:
-                # Two processes that share a connection would read each other's replies.
-                if self._process != os.getpid():
-                    self._client, self._process = self._connect(), os.getpid()
+            # Two processes that share a connection would read each other's replies. There is no lock: one that another
+            # thread holds during a fork is never released; at worst two threads make a client each.
+            if self._process != os.getpid():
+                client = self._connect()
+                self._client, self._process = client, os.getpid()
         return self._client
 
 

@@ -40,4 +40,6 @@ def epoch_ms(text: bytes | str | None) -> int | StoreError | None:
     try:
         return None if text is None else int(text)
     except ValueError:
-        return StoreError(f"the time when big segments were last brought up to date is no integer: {text!r:.40}")
+        error = StoreError(f"the time when big segments were last brought up to date is no integer: {text!r:.40}")
+        error.answered = True
+        return error

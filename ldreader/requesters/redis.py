@@ -473,6 +473,7 @@ def _unanswered(error: Exception) -> StoreError:
 
 def _refused(error: Exception) -> StoreError:
     refusal = StoreError(f"Redis refused to read: {_line(error)}")
+    refusal.answered = True
     refusal.__cause__ = error
     return refusal
 
