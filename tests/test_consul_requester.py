@@ -508,7 +508,9 @@ class TestTls:
 
     def test_plain_http_on_a_tls_port_is_a_store_error(self, guarded: ConsulAgent, url: str) -> None:
         requester = ConsulRequester.from_url(url.replace("consul+https:", "consul:"))
-        assert "Consul refused to read: 400" in trouble(lambda: requester.get_many(features("a")))
+        # The agent says 400 and hangs up, and whichever of the two arrives first is what is seen.
+        said = trouble(lambda: requester.get_many(features("a")))
+        assert "Consul refused to read: 400" in said or "Consul did not answer" in said
         requester.close()
 
 
@@ -648,7 +650,7 @@ class TestOpening:
     @pytest.mark.parametrize(
         ("url", "words"),
         [
-            ("consul://host:port", "no port number after the colon: 'port'"),
+            ("consul://host:port", "no port number after the last colon"),
             ("consul:host", "has no host; write consul://HOST:8500"),
             ("consul://host/prefix", r"consul://HOST\?prefix="),
             ("consul://host:8500/prefix", r"consul://HOST\?prefix="),
