@@ -7,6 +7,7 @@ It reads shop.json beside it, copied into a database in memory, or the SQLite fi
 
 import os
 import sqlite3
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,7 @@ class SqliteRequester:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self.database = database
+        self.lock = threading.Lock()  # Threads may share a reader, but not a connection of SQLite at the same time.
 
     def get_many(self, refs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         return {ref: row[0] for ref in refs for row in self.rows("json", "kind = ? AND key = ?", *ref)}
@@ -30,18 +32,18 @@ class SqliteRequester:
         return {kind: dict(self.rows("key, json", "kind = ?", kind)) for kind in ("features", "segments")}
 
     def rows(self, columns: str, where: str, *values: str) -> list[Any]:
-        try:
-            return self.database.execute(f"SELECT {columns} FROM items WHERE {where}", values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"SQLite did not answer: {error}") from error
+        with self.lock:
+            try:
+                return self.database.execute(f"SELECT {columns} FROM items WHERE {where}", values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"SQLite did not answer: {error}") from error
 
     def close(self) -> None: ...  # Whoever opened the database closes it.
 
 
 if __name__ == "__main__":
-    file = os.environ.get("LDREADER_STORE")
-    with closing(sqlite3.connect(file or ":memory:")) as database:
-        if not file:
+    with closing(sqlite3.connect(file := os.environ.get("LDREADER_STORE", ":memory:"))) as database:
+        if file == ":memory:":
             database.execute(TABLE)
             for kind, items in FileRequester(Path(__file__).with_name("shop.json")).get_all().items():
                 database.executemany("INSERT INTO items VALUES (?, ?, ?)", [(kind, *item) for item in items.items()])
