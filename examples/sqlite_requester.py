@@ -11,7 +11,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from ldreader import FileRequester, FlagReader, StoreError
 
@@ -22,19 +21,18 @@ class SqliteRequester:
     """Flags and segments from such a table, one query each; the tests in ldreader.testing hold it to its promises."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
-        self.database = database
-        self.lock = threading.Lock()  # Threads may share a reader, but not a connection of SQLite at the same time.
+        self.database, self.lock = database, threading.Lock()  # Threads may share a reader, not SQLite's connection.
 
     def get_many(self, refs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        return {ref: row[0] for ref in refs for row in self.rows("json", "kind = ? AND key = ?", *ref)}
+        return {ref: json for ref in refs for _, json in self.rows("kind = ? AND key = ?", *ref)}
 
     def get_all(self) -> dict[str, dict[str, str]]:
-        return {kind: dict(self.rows("key, json", "kind = ?", kind)) for kind in ("features", "segments")}
+        return {kind: dict(self.rows("kind = ?", kind)) for kind in ("features", "segments")}
 
-    def rows(self, columns: str, where: str, *values: str) -> list[Any]:
+    def rows(self, where: str, *values: str) -> list[tuple[str, str]]:
         with self.lock:
             try:
-                return self.database.execute(f"SELECT {columns} FROM items WHERE {where}", values).fetchall()
+                return self.database.execute(f"SELECT key, json FROM items WHERE {where}", values).fetchall()
             except sqlite3.Error as error:
                 raise StoreError(f"SQLite did not answer: {error}") from error
 

@@ -136,7 +136,7 @@ class TestEveryExample:
         assert run_it.startswith("Run it ")
         assert f"examples/{path.name}" in run_it
         assert "LDREADER_STORE" in reads
-        assert len(text.splitlines()) <= 50
+        assert len(text.splitlines()) <= 48
 
     def test_the_shop_holds_its_items_under_their_own_keys(self) -> None:
         for section in ("flags", "segments"):

@@ -101,6 +101,20 @@ def unquote(text: str) -> str:
     return resolve(text)
 
 
+def host_and_port(address: str, default_port: int) -> tuple[str, int]:
+    """The host, ``localhost`` where there is none, and the port of an address such as ``host:6379`` or ``[::1]``.
+
+    Raises:
+        ValueError: What stands after the last colon is no number.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = address, ""
+    if port and not port.isdecimal():
+        raise ValueError("no port number after the last colon")  # not shown: it may be a secret
+    return host or "localhost", int(port or default_port)
+
+
 def seconds(value: object) -> float:
     """A timeout given as a number or in a URL.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..errors import ConfigurationError, StoreError
 from ..schema import FEATURES, SEGMENTS, dumps, loads
-from . import DEFAULT_TIMEOUT, client_package, flag_of, seconds, split_query, unknown, unquote
+from . import DEFAULT_TIMEOUT, client_package, flag_of, host_and_port, seconds, split_query, unknown, unquote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ConsulRequester:
         if not found:
             raise ConfigurationError(f"{scheme!r} has no host; write consul://HOST:{DEFAULT_PORT}")
         secret, _, address = authority.rstrip("/").rpartition("@")
-        host, port = _host_and_port(address)
+        host, port = _address(address)
         if token is None:
             import os
 
@@ -302,15 +302,13 @@ def _cause(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
+def _address(address: str) -> tuple[str, int]:
     if "/" in address:
         raise ConfigurationError("a Consul URL has no path; a prefix is given as consul://HOST?prefix=…")
-    host, colon, port = address.rpartition(":")
-    if not colon or port.endswith("]"):
-        host, port = address, ""
-    if port and not port.isdecimal():
-        raise ConfigurationError("the Consul URL has no port number after the last colon; write :TOKEN@ before a host")
-    return host or "localhost", int(port or DEFAULT_PORT)
+    try:
+        return host_and_port(address, DEFAULT_PORT)
+    except ValueError as error:
+        raise ConfigurationError(f"the Consul URL has {error}; write :TOKEN@ before a host") from None
 
 
 def _verify(value: bool | str) -> bool | str:

@@ -9,7 +9,7 @@ import time
 
 from ..errors import ConfigurationError, StoreError
 from ..schema import FEATURES, SEGMENTS
-from . import DEFAULT_TIMEOUT, client_package, seconds, split_query, unknown, unquote
+from . import DEFAULT_TIMEOUT, client_package, host_and_port, seconds, split_query, unknown, unquote
 from .membership import BigSegmentsMetadata, epoch_ms, membership
 
 TYPE_CHECKING = False
@@ -192,7 +192,9 @@ class RedisPy:
             if any("@" in name for name in in_url):
                 raise ValueError
             parsed = redis.connection.parse_url(f"{scheme}://{rest}?{urlencode(in_url)}")
-            nodes = [_host_and_port(host, 26379 if topology == "sentinel" else 6379) for host in hosts.split(",")]
+            default_port = 26379 if topology == "sentinel" else 6379
+            addresses = [host_and_port(address, default_port) for address in hosts.split(",")]
+            nodes = [(host.strip("[]") or "localhost", port) for host, port in addresses]
         except (ValueError, TypeError) as error:
             said = str(error)
             if not said.startswith(("Redis URL must", "Invalid value for", '"max_connections"')):
@@ -441,15 +443,6 @@ def _master(
     manager.sentinels = [_client(redis, impatient, {"host": host, "port": port, **asking}) for host, port in nodes]
     managed = sentinel.SentinelManagedSSLConnection if secure else sentinel.SentinelManagedConnection
     return manager.master_for(service, connection_class=clock.hurry(managed, connection))  # type: ignore[no-untyped-call]
-
-
-def _host_and_port(address: str, default_port: int) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if not colon or port.endswith("]"):
-        host, port = address, ""
-    if port and not port.isdecimal():
-        raise ValueError(f"{port!r} is no port")
-    return host.strip("[]") or "localhost", int(port or default_port)
 
 
 def _options_of(connection_class: type) -> set[str]:
