@@ -29,12 +29,13 @@ LAYERS = (
     ("segments",),
     ("bucketing", "operators"),
     ("context", "schema", "detail"),
-    ("attribute", "errors"),
+    ("attribute", "errors", "twins"),
 )
 """The steps of a flag's journey, the caller's end first: a module imports only from the lines below its own."""
 
 BESIDE: dict[str, tuple[set[str], set[str]]] = {
-    "requesters": ({"errors", "schema"}, {"reader", "testing"}),
+    "requesters": ({"errors", "schema", "twins", "wire"}, {"reader", "testing"}),
+    "wire": ({"twins"}, {"requesters"}),
     "testing": ({"errors", "requesters"}, set()),
     "log": (set(), {"request"}),
 }
@@ -48,13 +49,26 @@ FOR_VALUES = {"__future__", "collections.abc", "hashlib", "json", "re"}
 """All that the evaluator, and what it rests on, may import from the standard library: no I/O is among it."""
 
 DEAR = {"argparse", "contextlib", "dataclasses", "datetime", "enum", "functools", "logging", "operator", "re"}
-DEAR |= {"threading", "typing", "urllib", "urllib.parse"}
+DEAR |= {
+    "base64",
+    "hashlib",
+    "inspect",
+    "json",
+    "socket",
+    "ssl",
+    "struct",
+    "threading",
+    "typing",
+    "urllib",
+    "urllib.parse",
+}
 """Modules that cost a large part of an evaluation, or more."""
 
 OFF_THE_COLD_PATH = {"cli.parser", "requesters.protocol", "requesters.yaml", "testing"}
 """What no evaluation from a plain command line or a JSON file imports, so that it may import what it likes."""
 
 PACKAGES = {
+    "twins": {"_sha2", "_sha256"},  # one of them in each release of Python
     "requesters.redis": {"redis"},
     "requesters.dynamodb": {"botocore"},
     "requesters.consul": {"requests"},
