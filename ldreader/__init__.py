@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from .errors import MissingDependency as MissingDependency
     from .errors import StoreError as StoreError
     from .errors import WrongType as WrongType
+    from .events import JsonLinesSink as JsonLinesSink
+    from .hooks import Hook as Hook
+    from .migrations import ExecutionOrder as ExecutionOrder
+    from .migrations import Migrator as Migrator
+    from .migrations import MigratorBuilder as MigratorBuilder
+    from .migrations import Operation as Operation
+    from .migrations import OpTracker as OpTracker
+    from .migrations import Origin as Origin
+    from .migrations import Result as Result
+    from .migrations import Stage as Stage
     from .reader import FlagReader as FlagReader
     from .request import Request as Request
     from .requesters.consul import ConsulRequester as ConsulRequester
@@ -37,6 +47,8 @@ if TYPE_CHECKING:
     from .requesters.protocol import FeatureRequester as FeatureRequester
     from .requesters.redis import RedisRequester as RedisRequester
     from .state import FeatureFlagsState as FeatureFlagsState
+    from .testdata import TestData as TestData
+    from .testdata import override_flags as override_flags
 
 _HOMES = {
     "Context": "context",
@@ -63,6 +75,18 @@ _HOMES = {
     "FeatureRequester": "requesters.protocol",
     "RedisRequester": "requesters.redis",
     "FeatureFlagsState": "state",
+    "ExecutionOrder": "migrations",
+    "Hook": "hooks",
+    "JsonLinesSink": "events",
+    "Migrator": "migrations",
+    "MigratorBuilder": "migrations",
+    "OpTracker": "migrations",
+    "Operation": "migrations",
+    "Origin": "migrations",
+    "Result": "migrations",
+    "Stage": "migrations",
+    "TestData": "testdata",
+    "override_flags": "testdata",
 }
 
 __all__ = [
@@ -77,20 +101,32 @@ __all__ = [
     "DynamoDBRequester",
     "EvaluationDetail",
     "EvaluationError",
+    "ExecutionOrder",
     "FeatureFlagsState",
     "FeatureRequester",
     "FileRequester",
     "FlagNotFound",
     "FlagReader",
+    "Hook",
     "InvalidContext",
+    "JsonLinesSink",
     "LdreaderError",
     "MalformedItem",
     "MemoryRequester",
+    "Migrator",
+    "MigratorBuilder",
     "MissingDependency",
+    "OpTracker",
+    "Operation",
+    "Origin",
     "RedisRequester",
     "Request",
+    "Result",
+    "Stage",
     "StoreError",
+    "TestData",
     "WrongType",
+    "override_flags",
 ]
 
 

@@ -298,7 +298,7 @@ class Context:
         try:
             return json.dumps(props, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError, RecursionError):
-            return json.dumps(_cleaned(props, ()), allow_nan=False, separators=(",", ":"))
+            return json.dumps(cleaned(props), allow_nan=False, separators=(",", ":"))
 
     def _properties(self) -> dict[str, Any]:
         props: dict[str, Any] = {"key": self._key}
@@ -521,7 +521,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _cleaned(value: Any, above: tuple[int, ...]) -> Any:
+def cleaned(value: Any, above: tuple[int, ...] = ()) -> Any:
     """The value as JSON can carry it: null for what it cannot, for a value inside itself and below 100 levels."""
     if value is None or isinstance(value, (str, bool)):
         return value
@@ -533,5 +533,5 @@ def _cleaned(value: Any, above: tuple[int, ...]) -> Any:
         return None
     above = (*above, id(value))
     if _is_object(value):
-        return {name: _cleaned(item, above) for name, item in value.items() if isinstance(name, str)}
-    return [_cleaned(item, above) for item in value] if isinstance(value, (list, tuple)) else None
+        return {name: cleaned(item, above) for name, item in value.items() if isinstance(name, str)}
+    return [cleaned(item, above) for item in value] if isinstance(value, (list, tuple)) else None

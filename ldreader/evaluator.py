@@ -26,7 +26,7 @@ from .segments import LACKING, MAX_DEPTH, Matcher, bucket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .context import Context
     from .detail import Reason
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class Evaluation:
     """What one walk found out. Unless `lacks` is empty, nothing but `lacks` may be used."""
 
-    __slots__ = ("detail", "failure", "flag", "lacks", "prerequisites")
+    __slots__ = ("detail", "failure", "flag", "lacks", "prerequisites", "served")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Evaluation:
         lacks: dict[ItemRef, None],
         flag: Item | None,
         prerequisites: list[str],
+        served: Mapping[str, EvaluationDetail | None],
         failure: EvaluationError | None,
     ) -> None:
         self.detail = detail
@@ -56,6 +57,8 @@ class Evaluation:
         """The decoded flag, if there is one."""
         self.prerequisites = prerequisites
         """The keys of the flag's direct prerequisites that were looked at, in order."""
+        self.served = served
+        """The results of the flags that this one depends on, at whatever depth, by their keys."""
         self.failure = failure
         """What went wrong, in words, when the reason is an error."""
 
@@ -90,7 +93,7 @@ def evaluate(key: str, context: Context, items: AtHand) -> Evaluation:
         detail = _error(reasons.EXCEPTION)  # never used: something is lacking
     elif walk.matcher.big_segments_status is not None:
         detail.reason["bigSegmentsStatus"] = walk.matcher.big_segments_status
-    return Evaluation(detail, lacks, flag, walk.prerequisites, failure)
+    return Evaluation(detail, lacks, flag, walk.prerequisites, walk.served, failure)
 
 
 def is_experiment(flag: Item, reason: Reason) -> bool:
@@ -107,12 +110,12 @@ def is_experiment(flag: Item, reason: Reason) -> bool:
 class _Walk:
     """One walk. Methods return None for "not known yet", which happens only when something is lacking."""
 
-    __slots__ = ("_context", "_served", "failure", "matcher", "prerequisites")
+    __slots__ = ("_context", "failure", "matcher", "prerequisites", "served")
 
     def __init__(self, context: Context, items: AtHand) -> None:
         self._context = context
         # A flag that is reached twice is walked once, or a chain of diamonds would take exponential time.
-        self._served: dict[str, EvaluationDetail | None] = {}
+        self.served: dict[str, EvaluationDetail | None] = {}
         self.matcher = Matcher(context, items)
         self.prerequisites: list[str] = []
         self.failure: MalformedItem | None = None
@@ -175,12 +178,12 @@ class _Walk:
             return False
         if flag is LACKING:
             return None
-        if key not in self._served:
+        if key not in self.served:
             try:
-                self._served[key] = self.serve(flag, (*chain, key))
+                self.served[key] = self.serve(flag, (*chain, key))
             except MalformedItem as error:
                 raise blamed_on((FEATURES, key), flag, error) from None
-        served = self._served[key]
+        served = self.served[key]
         # One that is off fails, whatever its off variation is; one that is on but has failed itself may pass.
         if not boolean(flag, "on"):
             return False

@@ -18,3 +18,13 @@ def error(message: str) -> None:
     import logging
 
     logging.getLogger("ldreader").error("%s", message)
+
+
+def unexpected(error: BaseException) -> str:
+    """What an error of somebody else's code was and where it came from, for a log line."""
+    # Only the type and the place: a message could quote the context.
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    return f"unexpected {type(error).__name__}{place}"

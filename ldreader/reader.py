@@ -10,13 +10,16 @@ from .requesters import open_requester, seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Any
 
     from .big_segments import BigSegmentStoreStatus
     from .context import Context
     from .detail import EvaluationDetail
+    from .events import EventSink
+    from .migrations import OpTracker, Stage
+    from .observed import Observers
     from .requesters.protocol import FeatureRequester
     from .state import FeatureFlagsState
 
@@ -38,6 +41,13 @@ class FlagReader:
             be given another one. What bounds each single reply is the requester's own timeout.
         big_segments: Where memberships in big segments are: a store, or an object like the official SDK's
             ``BigSegmentsConfig`` (``store``, ``stale_after``); by default the feature requester, if it can.
+        hooks: Objects that are called around each evaluation (see ``ldreader.hooks``); what is no hook is logged and
+            left out.
+        events: A callable that is given the list of a request's events, in LaunchDarkly's form, at the request's end,
+            such as a `JsonLinesSink`; without one, no event is made. What it raises is logged.
+        private_attributes: Names of attributes, or references to values in them, that events leave out.
+        all_attributes_private: Leaves all of them out of events, but for kind, key and anonymous.
+        omit_anonymous_contexts: Leaves anonymous contexts out of the events of `identify`.
         strict: Raises an `EvaluationError` where the reason would be an error; for tests and tools.
     """
 
@@ -50,6 +60,11 @@ class FlagReader:
         timeout: float | None = None,
         offline: bool = False,
         sdk_key: str | None = None,
+        hooks: Iterable[object] = (),
+        events: EventSink | None = None,
+        private_attributes: Iterable[str] = (),
+        all_attributes_private: bool = False,
+        omit_anonymous_contexts: bool = False,
         strict: bool = False,
     ) -> None:
         self._requester = feature_requester
@@ -59,6 +74,19 @@ class FlagReader:
         self._offline = offline
         self._sdk_key = sdk_key
         self._strict = strict
+        self._hooks: list[object] = []
+        self._observers: Observers | None = None
+        if hooks or events is not None:
+            from .observed import observers_of
+
+            self._observers = observers_of(
+                self._hooks,
+                hooks,
+                events,
+                private_attributes=private_attributes,
+                all_attributes_private=all_attributes_private,
+                omit_anonymous_contexts=omit_anonymous_contexts,
+            )
 
     @classmethod
     def from_url(
@@ -69,6 +97,11 @@ class FlagReader:
         defaults: Mapping[str, Any] | None = None,
         offline: bool = False,
         sdk_key: str | None = None,
+        hooks: Iterable[object] = (),
+        events: EventSink | None = None,
+        private_attributes: Iterable[str] = (),
+        all_attributes_private: bool = False,
+        omit_anonymous_contexts: bool = False,
         strict: bool = False,
         **options: Any,
     ) -> FlagReader:
@@ -87,6 +120,11 @@ class FlagReader:
             defaults=defaults,
             offline=offline,
             sdk_key=sdk_key,
+            hooks=hooks,
+            events=events,
+            private_attributes=private_attributes,
+            all_attributes_private=all_attributes_private,
+            omit_anonymous_contexts=omit_anonymous_contexts,
             strict=strict,
         )
 
@@ -100,7 +138,7 @@ class FlagReader:
         """
         if timeout is not None and (not isinstance(timeout, (int, float)) or timeout != timeout):
             raise ConfigurationError(f"timeout must be a number of seconds, not {timeout!r}")
-        return Request(
+        return (Request if self._observers is None else self._observers.request)(
             self._requester,
             context,
             big_segments=self._big_segments,
@@ -112,51 +150,51 @@ class FlagReader:
 
     def variation(self, key: str, context: AnyContext, default: Any) -> Any:
         """The flag's value for the context, or the default."""
-        return self.request(context).variation(key, default)
+        return self._once(context).variation(key, default)
 
     def variation_detail(self, key: str, context: AnyContext, default: Any) -> EvaluationDetail:
         """The flag's value for the context, its index and the reason."""
-        return self.request(context).variation_detail(key, default)
+        return self._once(context).variation_detail(key, default)
 
     def bool_variation(self, key: str, context: AnyContext, default: bool) -> bool:
         """The flag's value, or the default when it is no boolean."""
-        return self.request(context).bool_variation(key, default)
+        return self._once(context).bool_variation(key, default)
 
     def bool_variation_detail(self, key: str, context: AnyContext, default: bool) -> EvaluationDetail:
         """As `bool_variation`, with the reason; another type gives ``WRONG_TYPE``."""
-        return self.request(context).bool_variation_detail(key, default)
+        return self._once(context).bool_variation_detail(key, default)
 
     def string_variation(self, key: str, context: AnyContext, default: str) -> str:
         """The flag's value, or the default when it is no string."""
-        return self.request(context).string_variation(key, default)
+        return self._once(context).string_variation(key, default)
 
     def string_variation_detail(self, key: str, context: AnyContext, default: str) -> EvaluationDetail:
         """As `string_variation`, with the reason; another type gives ``WRONG_TYPE``."""
-        return self.request(context).string_variation_detail(key, default)
+        return self._once(context).string_variation_detail(key, default)
 
     def int_variation(self, key: str, context: AnyContext, default: int) -> int:
         """The flag's value, or the default when it is no integer; 3.0 is one."""
-        return self.request(context).int_variation(key, default)
+        return self._once(context).int_variation(key, default)
 
     def int_variation_detail(self, key: str, context: AnyContext, default: int) -> EvaluationDetail:
         """As `int_variation`, with the reason; another type gives ``WRONG_TYPE``."""
-        return self.request(context).int_variation_detail(key, default)
+        return self._once(context).int_variation_detail(key, default)
 
     def float_variation(self, key: str, context: AnyContext, default: float) -> float:
         """The flag's value as a float, or the default when it is no number."""
-        return self.request(context).float_variation(key, default)
+        return self._once(context).float_variation(key, default)
 
     def float_variation_detail(self, key: str, context: AnyContext, default: float) -> EvaluationDetail:
         """As `float_variation`, with the reason; another type gives ``WRONG_TYPE``."""
-        return self.request(context).float_variation_detail(key, default)
+        return self._once(context).float_variation_detail(key, default)
 
     def json_variation(self, key: str, context: AnyContext, default: Any) -> Any:
         """The flag's value, of whatever JSON type."""
-        return self.request(context).json_variation(key, default)
+        return self._once(context).json_variation(key, default)
 
     def json_variation_detail(self, key: str, context: AnyContext, default: Any) -> EvaluationDetail:
         """As `json_variation`, with the reason."""
-        return self.request(context).json_variation_detail(key, default)
+        return self._once(context).json_variation_detail(key, default)
 
     def all_flags_state(
         self,
@@ -167,6 +205,38 @@ class FlagReader:
     ) -> FeatureFlagsState:
         """The state of all flags for the context; an invalid, empty one when there is no telling."""
         return self.request(context).all_flags_state(client_side_only, with_reasons, details_only_for_tracked_flags)
+
+    def migration_variation(self, key: str, context: AnyContext, default_stage: Stage) -> tuple[Stage, OpTracker]:
+        """The stage that a migration is in, and a tracker for what the application does at this stage.
+
+        It is the default stage where the flag gives no stage (spec: client behaviour, section 6).
+        """
+        with self.request(context) as request:
+            return request.migration_variation(key, default_stage)
+
+    def track_migration_op(self, tracker: OpTracker) -> None:
+        """Gives the event sink what the tracker measured; logs what is wrong with it, if anything is."""
+        with self.request(tracker.context) as request:
+            request.track_migration_op(tracker)
+
+    def track(self, event_name: str, context: AnyContext, data: Any = None, metric_value: float | None = None) -> None:
+        """Gives the event sink, and hooks, an event of the application's own; without either, it does nothing.
+
+        ``data`` is anything that JSON can carry, ``metric_value`` the number that an experiment measures.
+        """
+        with self.request(context) as request:
+            request.track(event_name, data, metric_value)
+
+    def identify(self, context: AnyContext) -> None:
+        """Gives the event sink the context alone; without a sink it does nothing."""
+        with self.request(context) as request:
+            request.identify()
+
+    def add_hook(self, hook: object) -> None:
+        """Adds a hook for all later evaluations; what is no hook is logged and left out."""
+        from .observed import observers_of
+
+        self._observers = observers_of(self._hooks, [hook], known=self._observers)
 
     def big_segment_store_status(self) -> BigSegmentStoreStatus:
         """How the store of big segments is doing now, for health checks; asks it, and never raises."""
@@ -194,7 +264,7 @@ class FlagReader:
         return self._offline
 
     def flush(self) -> None:
-        """Does nothing; there for code that comes from the official SDK."""
+        """Does nothing: events never wait. There for code that comes from the official SDK."""
 
     def close(self) -> None:
         """Closes the requester and stops the store of big segments; may be called twice."""
@@ -202,6 +272,11 @@ class FlagReader:
         store: object = self._big_segments.store
         if store is not self._requester:
             self._big_segments.stop()
+
+    def _once(self, context: AnyContext) -> Request:
+        """A request for a single evaluation."""
+        request = self.request(context)
+        return request if self._observers is None else self._observers.alone(request)
 
     def __enter__(self) -> FlagReader:
         return self

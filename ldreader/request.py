@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .big_segments import BigSegments
     from .context import Context
     from .evaluator import Evaluation
+    from .migrations import OpTracker, Stage
     from .requesters.protocol import FeatureRequester
     from .schema import ItemRef, JsonText
 
@@ -86,55 +87,55 @@ class Request:
 
     def variation(self, key: str, default: Any) -> Any:
         """The flag's value for the context, or the default."""
-        return self.variation_detail(key, default).value
+        return self._detail(key, default, _anything, "variation").value
 
     def variation_detail(self, key: str, default: Any) -> EvaluationDetail:
         """The flag's value for the context, its index and the reason."""
-        return self._detail(key, default, _anything)
+        return self._detail(key, default, _anything, "variation_detail")
 
     def bool_variation(self, key: str, default: bool) -> bool:
         """The flag's value, or the default when it is no boolean."""
-        value: bool = self.bool_variation_detail(key, default).value
+        value: bool = self._detail(key, default, _as_bool, "bool_variation").value
         return value
 
     def bool_variation_detail(self, key: str, default: bool) -> EvaluationDetail:
         """As `bool_variation`, with the reason; another type gives ``WRONG_TYPE``."""
-        return self._detail(key, default, _as_bool)
+        return self._detail(key, default, _as_bool, "bool_variation_detail")
 
     def string_variation(self, key: str, default: str) -> str:
         """The flag's value, or the default when it is no string."""
-        value: str = self.string_variation_detail(key, default).value
+        value: str = self._detail(key, default, _as_string, "string_variation").value
         return value
 
     def string_variation_detail(self, key: str, default: str) -> EvaluationDetail:
         """As `string_variation`, with the reason; another type gives ``WRONG_TYPE``."""
-        return self._detail(key, default, _as_string)
+        return self._detail(key, default, _as_string, "string_variation_detail")
 
     def int_variation(self, key: str, default: int) -> int:
         """The flag's value, or the default when it is no integer; 3.0 is one."""
-        value: int = self.int_variation_detail(key, default).value
+        value: int = self._detail(key, default, _as_int, "int_variation").value
         return value
 
     def int_variation_detail(self, key: str, default: int) -> EvaluationDetail:
         """As `int_variation`, with the reason; another type gives ``WRONG_TYPE``."""
-        return self._detail(key, default, _as_int)
+        return self._detail(key, default, _as_int, "int_variation_detail")
 
     def float_variation(self, key: str, default: float) -> float:
         """The flag's value as a float, or the default when it is no number."""
-        value: float = self.float_variation_detail(key, default).value
+        value: float = self._detail(key, default, _as_float, "float_variation").value
         return value
 
     def float_variation_detail(self, key: str, default: float) -> EvaluationDetail:
         """As `float_variation`, with the reason; another type gives ``WRONG_TYPE``."""
-        return self._detail(key, default, _as_float)
+        return self._detail(key, default, _as_float, "float_variation_detail")
 
     def json_variation(self, key: str, default: Any) -> Any:
         """The flag's value, of whatever JSON type."""
-        return self.variation(key, default)
+        return self._detail(key, default, _anything, "json_variation").value
 
     def json_variation_detail(self, key: str, default: Any) -> EvaluationDetail:
         """As `json_variation`, with the reason."""
-        return self.variation_detail(key, default)
+        return self._detail(key, default, _anything, "json_variation_detail")
 
     def all_flags_state(
         self,
@@ -183,8 +184,42 @@ class Request:
             state._add(key, value, metadata)
         return state
 
+    def migration_variation(self, key: str, default_stage: Stage) -> tuple[Stage, OpTracker]:
+        """The stage that a migration is in, and a tracker for what the application does at this stage.
+
+        It is the default stage where the flag gives no stage (spec: client behaviour, section 6).
+        """
+        from .migrations import OpTracker, Stage, staged, valid_stage
+
+        default_stage = valid_stage(default_stage)
+        given = self._detail(key, default_stage.value, _anything, "migration_variation")
+        detail = staged(given, default_stage)
+        if detail is not given:
+            failure = WrongType("its value is no stage of a migration")
+            self._report(f"flag {key!r} gives the default stage", failure, detail)
+        flag = self._items.get((FEATURES, key)) if isinstance(key, str) else None
+        known = flag if type(flag) is dict else None
+        return Stage(detail.value), OpTracker(key, known, self._context, detail, default_stage)
+
+    def track_migration_op(self, tracker: OpTracker) -> None:
+        """Gives the event sink what the tracker measured; logs what is wrong with it, if anything is."""
+        from .migrations import built
+
+        built(tracker)
+
+    def track(self, event_name: str, data: Any = None, metric_value: float | None = None) -> None:
+        """Gives the event sink, and hooks, an event of the application's own; without either, it does nothing.
+
+        ``data`` is anything that JSON can carry, ``metric_value`` the number that an experiment measures.
+        """
+        self._may_tell(event_name)
+
+    def identify(self) -> None:
+        """Gives the event sink the context alone; without a sink it does nothing."""
+        self._may_tell("identify")
+
     def close(self) -> None:
-        """Forgets everything that was fetched."""
+        """Forgets everything that was fetched, once the event sink has the events."""
         self._forget()
 
     def __enter__(self) -> Request:
@@ -202,8 +237,11 @@ class Request:
         self._logged: set[str] = set()
         self._memberships = Memberships(self._big_segments)
 
-    def _detail(self, key: str, default: Any, accept: Callable[[Any], Any]) -> EvaluationDetail:
-        """The result for the caller: a value that `accept` lets through, or the default."""
+    def _detail(self, key: str, default: Any, accept: Callable[[Any], Any], method: str) -> EvaluationDetail:
+        """The result for the caller: a value that `accept` lets through, or the default.
+
+        ``method`` is the public method's name; an `ObservedRequest` tells it to hooks.
+        """
         if self._defaults and isinstance(key, str):
             default = _own(self._defaults[key]) if key in self._defaults else default
         failure: EvaluationError | None = self._unable()
@@ -227,6 +265,12 @@ class Request:
         if failure is not None:
             self._report(f"flag {key!r} gives the default", failure, detail)
         return detail
+
+    def _may_tell(self, what: str) -> bool:
+        """Whether there can be an event about the context; a line is logged where there cannot."""
+        if not self._context.valid:
+            self._log_once(f"no event {what!r}: {self._context.error}", level=log.warning)
+        return self._context.valid
 
     def _unable(self) -> InvalidContext | None:
         error = self._context.error
@@ -374,13 +418,7 @@ def _words(error: BaseException) -> str:
     return str(error) if isinstance(error, StoreError) else _unexpected(error)
 
 
-def _unexpected(error: BaseException) -> str:
-    # Only the type and the place: a message could quote the context.
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
-    return f"unexpected {type(error).__name__}{place}"
+_unexpected = log.unexpected
 
 
 def _anything(value: Any) -> Any:

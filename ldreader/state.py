@@ -67,21 +67,22 @@ def flag_metadata(evaluation: Evaluation, with_reasons: bool, details_only_for_t
     detail = evaluation.detail
     experiment = is_experiment(flag, detail.reason)
     tracked = boolean(flag, "trackEvents") or experiment
-    debug_until = _debug_until(flag)
-    detailed = not details_only_for_tracked or tracked or _is_ahead(debug_until)
+    until = debug_until(flag)
+    detailed = not details_only_for_tracked or tracked or _is_ahead(until)
     members = {
         "variation": detail.variation_index,
         "version": (integer(flag, "version") or 0) if detailed else None,
         "reason": detail.reason if detailed and (with_reasons or experiment) else None,
         "trackEvents": tracked or None,
         "trackReason": experiment or None,
-        "debugEventsUntilDate": debug_until or None,
+        "debugEventsUntilDate": until or None,
         "prerequisites": evaluation.prerequisites or None,
     }
     return {name: member for name, member in members.items() if member is not None}
 
 
-def _debug_until(flag: Item) -> float:
+def debug_until(flag: Item) -> float:
+    """Until when each evaluation is to be shown in LaunchDarkly's debugger, in epoch milliseconds; 0 for not at all."""
     until = flag.get("debugEventsUntilDate")
     if type(until) is float:
         return until

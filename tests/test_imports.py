@@ -22,14 +22,16 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("reader",),
+    ("observed",),
     ("request",),
+    ("events", "hooks", "migrations"),
     ("big_segments",),
     ("state",),
     ("evaluator",),
     ("segments",),
     ("bucketing", "operators"),
     ("context", "schema", "detail"),
-    ("attribute", "errors", "twins"),
+    ("attribute", "errors", "sampling", "twins"),
 )
 """The steps of a flag's journey, the caller's end first: a module imports only from the lines below its own."""
 
@@ -37,7 +39,8 @@ BESIDE: dict[str, tuple[set[str], set[str]]] = {
     "requesters": ({"errors", "schema", "twins", "wire"}, {"reader", "testing"}),
     "wire": ({"twins"}, {"requesters"}),
     "testing": ({"errors", "requesters"}, set()),
-    "log": (set(), {"request"}),
+    "testdata": ({"schema"}, set()),
+    "log": (set(), {"request", "events", "hooks", "migrations", "observed"}),
 }
 """What stands beside the chain: by name, whom it may import and who may import it."""
 
@@ -64,7 +67,8 @@ DEAR |= {
 }
 """Modules that cost a large part of an evaluation, or more."""
 
-OFF_THE_COLD_PATH = {"cli.parser", "requesters.protocol", "requesters.yaml", "testing"}
+OFF_THE_COLD_PATH = {"cli.parser", "requesters.protocol", "requesters.yaml", "testing", "testdata"}
+OFF_THE_COLD_PATH |= {"events", "hooks", "migrations", "observed", "sampling"}
 """What no evaluation from a plain command line or a JSON file imports, so that it may import what it likes."""
 
 PACKAGES = {
@@ -186,6 +190,10 @@ class TestTheStatements:
             ("requesters.redis", "from ..reader import FlagReader"),
             ("log", "from .errors import StoreError"),
             ("testing", "from .reader import FlagReader"),
+            ("request", "from .observed import ObservedRequest"),
+            ("migrations", "from .events import Batch"),
+            ("evaluator", "from .events import Batch"),
+            ("testdata", "from .schema import decode"),
             ("requesters.file", "from ..testing import RequesterBehaviour"),
         ],
     )

@@ -1,0 +1,14 @@
+"""Whether one of many is to be kept: how LaunchDarkly thins out events and consistency checks."""
+
+from __future__ import annotations
+
+
+def sampled(ratio: int | None) -> bool:
+    """True in one of ``ratio`` cases, picked at random: always for 1 or None, never for 0 and below."""
+    if ratio is None or ratio == 1:
+        return True
+    if ratio <= 0:
+        return False
+    import random
+
+    return random.random() < 1 / ratio
