@@ -125,7 +125,14 @@ class TestLambdaHandler:
 class TestEveryExample:
     def test_all_are_tested_here(self) -> None:
         found = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
-        assert found == {"shop.json", "script.py", "flask_app.py", "lambda_handler.py", "sqlite_requester.py"}
+        assert found == {
+            "shop.json",
+            "script.py",
+            "flask_app.py",
+            "lambda_handler.py",
+            "relay_sink.py",
+            "sqlite_requester.py",
+        }
 
     @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
     def test_it_says_what_it_shows_and_needs_and_how_to_run_it_and_fits_a_screen(self, path: Path) -> None:
