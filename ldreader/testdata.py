@@ -227,7 +227,7 @@ class FlagBuilder:
         return TRUE if variation else FALSE
 
     def _add_rule(self, variation: bool | int, clauses: list[Item]) -> FlagBuilder:
-        self._rules.append({"variation": self._index(variation), "clauses": list(clauses)})
+        self._rules.append({"variation": self._index(variation), "clauses": clauses})
         return self
 
 

@@ -275,6 +275,17 @@ class TestPrerequisites:
         reader_of(*flags, events=sink).variation("flag", USER, None)
         assert [(event["key"], event["value"]) for event in sink.events] == [("a", "off"), ("flag", "off")]
 
+    def test_one_that_is_off_is_the_last_whatever_it_serves(self, sink: Sink) -> None:
+        flags = [
+            flag(prerequisites=[needs("a"), needs("off", 0), needs("b")]),
+            flag("a", prerequisites=[needs("b")]),
+            flag("off", on=False),
+            flag("b"),
+        ]
+        reader_of(*flags, events=sink).variation("flag", USER, None)
+        told = [(event["key"], event.get("prereqOf")) for event in sink.events]
+        assert told == [("b", "a"), ("a", "flag"), ("off", "flag"), ("flag", None)]
+
     def test_one_that_is_missing_has_none(self, sink: Sink) -> None:
         reader_of(flag(prerequisites=[needs("a"), needs("none")]), flag("a"), events=sink).variation("flag", USER, None)
         assert [event["key"] for event in sink.events] == ["a", "flag"]
@@ -302,9 +313,9 @@ class TestPrerequisites:
 
     def test_those_before_a_circle_have_theirs(self, sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
         flags = [
-            flag(prerequisites=[needs("a"), needs("b")]),
+            flag(prerequisites=[needs("a"), needs("b"), needs("a")]),
             flag("a"),
-            flag("b", prerequisites=[needs("c"), needs("flag")]),
+            flag("b", prerequisites=[needs("c"), needs("flag"), needs("a")]),
             flag("c"),
         ]
         reader_of(*flags, events=sink).variation("flag", USER, "default")
@@ -547,11 +558,12 @@ class TestTheSink:
         assert "no event for flag 'flag': its default is nothing that JSON can carry" in caplog.text
         assert "no event for custom event 'bought': its data is nothing that JSON can carry" in caplog.text
 
-    def test_a_value_within_itself_is_not_followed_for_ever(self, sink: Sink) -> None:
+    def test_a_value_within_itself_is_not_followed_for_ever(self, sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
         circle: list[Any] = []
         circle.append(circle)
         assert reader_of(events=sink).variation("none", USER, circle) is circle
         assert sink.batches == []
+        assert "no event for flag 'none': its value is nested too deeply" in caplog.text
 
     @pytest.mark.parametrize(
         "fields",
@@ -572,6 +584,16 @@ class TestTheSink:
         assert sink.batches == []
         (name,) = fields
         assert f"no event for flag 'flag': flag 'flag': {name} must be" in caplog.text
+
+    def test_a_bug_in_an_evaluation_would_not_be_told_as_the_evaluation_before(
+        self, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with reader_of(flag("good"), flag("bad"), events=sink).request(USER) as request:
+            request.variation("good", None)
+            monkeypatch.setattr("ldreader.request.evaluate", lambda *_: 1 / 0)
+            assert request.variation("bad", "default") == "default"
+        assert [event.get("version") for event in sink.events] == [1, None]
+        assert sink.events[1]["value"] == "default"
 
     def test_a_bug_in_here_would_not_become_the_applications(
         self, sink: Sink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
