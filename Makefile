@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTHONS = 3.10 3.11 3.12 3.13
 FUZZ = $${LDREADER_FUZZ:-100000}
+# The release of LaunchDarkly's contract suite.
+HARNESS = v2.41.0
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -13,7 +15,7 @@ SOURCES = ldreader tests examples
 STORE = file:examples/shop.json
 CONTEXT = {"kind":"user","key":"ada","country":"GB","plan":"gold"}
 
-.PHONY: help demo test test-all suite fuzz lint servers clean
+.PHONY: help demo test test-all suite fuzz contract lint servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +46,12 @@ suite: $(VENV)/.installed-test
 fuzz: $(VENV)/.installed-test ## compare with the official SDK, 100000 times (or LDREADER_FUZZ)
 	LDREADER_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_official.py -s
 
+contract: $(VENV)/.installed-test servers $(if $(LDREADER_HARNESS),,.contract/sdk-test-harness) ## run LaunchDarkly's contract suite, which takes Go
+	LDREADER_REQUIRE_CONTRACT=1 $(BIN)/python -m pytest tests/test_contract.py
+
+.contract/sdk-test-harness:
+	GOBIN=$(CURDIR)/.contract go install github.com/launchdarkly/sdk-test-harness/v2@$(HARNESS)
+
 lint: $(VENV)/.installed-test ## check style, formatting and types
 	$(BIN)/ruff check $(RUFF) --select $(RULES) $(SOURCES)
 	$(BIN)/ruff format $(RUFF) --check $(SOURCES)
@@ -53,7 +61,7 @@ servers:
 	@sh tests/install-servers.sh
 
 clean: ## remove everything that was built
-	rm -rf $(VENV) $(PYTHONS:%=.venv-%) build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PYTHONS:%=.venv-%) .contract build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
 	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:

@@ -320,7 +320,8 @@ class Context:
             and self._name == other._name
             and self._anonymous == other._anonymous
             and self._attributes == other._attributes
-            and self._private == other._private
+            # A set in meaning: the order of the references and naming one twice say nothing.
+            and set(self._private) == set(other._private)
             and self._members == other._members
             and self._error == other._error
         )

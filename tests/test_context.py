@@ -744,3 +744,12 @@ class Unreadable(dict[str, object]):
 
 def test_a_mapping_that_fails_while_it_is_read_is_an_invalid_context() -> None:
     assert "ZeroDivisionError" in str(as_context(Unreadable(kind="user", key="ada")).error)
+
+
+def test_the_order_of_private_attributes_makes_no_difference() -> None:
+    def context(*private: str) -> Context:
+        return Context.builder("a").set("x", 1).private(*private).build()
+
+    assert context("x", "y") == context("y", "x") == context("x", "y", "x")
+    assert context("x") != context("y")
+    assert context("x") != context()
