@@ -1,0 +1,115 @@
+"""The documentation's pages: their programs run, their table names tests that exist, and moving changes no answer."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.servers import RedisServer
+from tests.test_readme import fenced_blocks
+
+PROJECT = Path(__file__).parent.parent
+DOCS = PROJECT / "docs"
+SHOP = json.loads((PROJECT / "examples" / "shop.json").read_text(encoding="utf-8"))
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+class TestObserving:
+    def test_each_program_prints_what_is_shown_below_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+        names: dict[str, Any] = {"__name__": "observing"}
+        blocks = [block for block in fenced_blocks(page("observing.md")) if block.language == "python"]
+        assert len(blocks) == 4
+        for block in blocks:
+            exec(compile("\n" * block.line + block.text, "observing.md", "exec"), names)
+            assert capsys.readouterr().out == block.output, f"observing.md, line {block.line}"
+            assert block.output
+
+
+@cache
+def names_in(file: str) -> set[str]:
+    """The tests in a file, by the names that pytest gives them."""
+    found = set()
+    for node in ast.parse((PROJECT / "tests" / file).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}::{member.name}" for member in node.body if isinstance(member, ast.FunctionDef)}
+    return found
+
+
+class TestComparison:
+    ROWS = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page("comparison.md").splitlines()
+        if line.startswith("|") and not line.startswith(("|---", "| Feature", "| **"))
+    ]
+
+    def test_each_yes_names_a_test_that_there_is(self) -> None:
+        named = 0
+        for feature, *_, ours in self.ROWS:
+            if not ours.startswith("yes"):
+                assert ours.startswith("no"), feature
+                continue
+            found = re.findall(r"`(\w+\.py)::([\w:]+)`", ours)
+            assert found, feature
+            for file, test in found:
+                assert test in names_in(f"test_{file}"), f"{feature}: {file}::{test}"
+                named += 1
+        assert named >= 40
+
+    def test_each_row_says_something_of_each_library(self) -> None:
+        assert len(self.ROWS) >= 44
+        assert all(len(row) == 4 and all(row) for row in self.ROWS)
+
+
+class TestMoving:
+    @pytest.fixture
+    def url(self, redis_server: RedisServer) -> Iterator[str]:
+        """A Redis with the shop's flags where the page's code looks for them."""
+        with redis.Redis.from_url(redis_server.url) as client:
+            for kind, items in (("features", SHOP["flags"]), ("segments", SHOP["segments"])):
+                client.hset(f"shop:{kind}", mapping={key: json.dumps(item) for key, item in items.items()})
+            client.set("shop:$inited", "")
+            yield redis_server.url
+            client.delete("shop:features", "shop:segments", "shop:$inited")
+
+    def test_the_same_code_prints_the_same_with_both_libraries(
+        self, url: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.CRITICAL + 1)
+        before, after, code = [block.text for block in fenced_blocks(page("moving.md")) if block.language == "python"]
+        printed = []
+        for construction in (before, after):
+            assert "redis://localhost:6379" in construction
+            names: dict[str, Any] = {"__name__": "moving"}
+            exec(construction.replace("redis://localhost:6379", url), names)
+            exec(code, names)
+            printed.append(capsys.readouterr().out)
+        assert printed[0] == printed[1]
+        lines = printed[1].splitlines()
+        assert len(lines) == code.count("print(")
+        assert (lines[0], lines[1], lines[-3]) == ("True", "default", "new")
+
+    def test_the_names_on_the_right_of_the_table_exist(self) -> None:
+        import ldreader
+
+        right = " ".join(line.rsplit(" | ", 1)[-1] for line in page("moving.md").splitlines() if line.startswith("| `"))
+        modules = re.findall(r"`ldreader\.(\w+)`", right)
+        assert modules == ["hooks", "migrations", "testdata"]
+        for module in modules:
+            __import__(f"ldreader.{module}")
+        for name in ("FlagReader", "TestData"):
+            assert name in right
+            assert name in ldreader.__all__
