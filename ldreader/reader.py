@@ -5,6 +5,7 @@ from __future__ import annotations
 from .big_segments import BigSegments
 from .context import as_context
 from .errors import ConfigurationError
+from .read_ahead import ReadAhead
 from .request import Request
 from .requesters import open_requester, seconds
 
@@ -38,6 +39,9 @@ class FlagReader:
             be given another one. What bounds each single reply is the requester's own timeout.
         big_segments: Where memberships in big segments are: a store, or an object like the official SDK's
             ``BigSegmentsConfig`` (``store``, ``stale_after``); by default the feature requester, if it can.
+        read_ahead: Remembers which keys, never which contents, each flag led to, and fetches them together with it the
+            next time: one round trip however deep the references go. By default on where the requester gains by it
+            (Redis, DynamoDB, Consul); False for requesters that route by tenant.
         strict: Raises an `EvaluationError` where the reason would be an error; for tests and tools.
     """
 
@@ -51,6 +55,7 @@ class FlagReader:
         offline: bool = False,
         sdk_key: str | None = None,
         strict: bool = False,
+        read_ahead: bool | None = None,
     ) -> None:
         self._requester = feature_requester
         self._big_segments = BigSegments.of(big_segments, feature_requester)
@@ -59,6 +64,9 @@ class FlagReader:
         self._offline = offline
         self._sdk_key = sdk_key
         self._strict = strict
+        if read_ahead is None:
+            read_ahead = hasattr(feature_requester, "guess_limit")
+        self._read_ahead = ReadAhead() if read_ahead else None
 
     @classmethod
     def from_url(
@@ -70,6 +78,7 @@ class FlagReader:
         offline: bool = False,
         sdk_key: str | None = None,
         strict: bool = False,
+        read_ahead: bool | None = None,
         **options: Any,
     ) -> FlagReader:
         """The reader for a store URL. Opens nothing yet.
@@ -88,6 +97,7 @@ class FlagReader:
             offline=offline,
             sdk_key=sdk_key,
             strict=strict,
+            read_ahead=read_ahead,
         )
 
     def request(self, context: AnyContext, *, timeout: float | None = None) -> Request:
@@ -108,6 +118,7 @@ class FlagReader:
             offline=self._offline,
             strict=self._strict,
             timeout=self._timeout if timeout is None else timeout,
+            read_ahead=self._read_ahead,
         )
 
     def variation(self, key: str, context: AnyContext, default: Any) -> Any:

@@ -23,7 +23,7 @@ LAYERS = (
     ("cli",),
     ("reader",),
     ("request",),
-    ("big_segments",),
+    ("big_segments", "read_ahead"),
     ("state",),
     ("evaluator",),
     ("segments",),
