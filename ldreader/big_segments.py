@@ -64,7 +64,8 @@ class BigSegments:
         if hasattr(given, "get_membership") and hasattr(given, "get_metadata"):
             return cls(given)
         if hasattr(given, "store"):
-            return cls(given.store, getattr(given, "stale_after", STALE_AFTER))
+            stale_after = getattr(given, "stale_after", None)
+            return cls(given.store, STALE_AFTER if stale_after is None else stale_after)
         raise ConfigurationError("big_segments takes a store (get_metadata, get_membership) or a BigSegmentsConfig")
 
     def status(self) -> BigSegmentStoreStatus:
@@ -83,21 +84,24 @@ class BigSegments:
 
         # Both are milliseconds; comparing them with seconds is a mistake that others have made.
         synchronized = None if metadata is None else metadata.last_up_to_date
-        return synchronized is None or time.time() * 1000 - synchronized >= self.stale_after * 1000
+        # Said so that a time that is no number is stale too.
+        return synchronized is None or not time.time() * 1000 - synchronized < self.stale_after * 1000
 
     def stop(self) -> None:
         """Lets go of what the store opened."""
-        if self.store is not None:
-            self.store.stop()
+        stop = getattr(self.store, "stop", None)  # not everyone's store has it
+        if stop is not None:
+            stop()
 
 
 class Memberships:
     """The memberships that one request has asked for; a store that failed is not asked again in it."""
 
-    __slots__ = ("_big_segments", "_failed", "_status", "round_trips", "trouble")
+    __slots__ = ("_big_segments", "_failed", "_status", "round_trips", "store", "trouble")
 
     def __init__(self, big_segments: BigSegments) -> None:
         self._big_segments = big_segments
+        self.store = big_segments.store
         self._failed = False
         self._status: str | None = None
         self.trouble: Exception | None = None
@@ -111,7 +115,7 @@ class Memberships:
         The deadline, of ``time.monotonic``, is kept by stores that can.
         """
         self.round_trips = 0
-        store = self._big_segments.store
+        store = self.store
         if store is None:
             return dict.fromkeys(context_keys, Membership(None, NOT_CONFIGURED))
         hashes = {key: context_hash(key) for key in context_keys}

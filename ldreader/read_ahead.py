@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from .schema import ItemRef
 
-ITEM_LIMIT = 65536
-"""Bytes of an item that is still fetched on a guess, where the requester has no `guess_limit` of its own."""
-
 FLAGS = 2000
 """Flags about which something is remembered."""
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from .big_segments import BigSegments
 from .context import as_context
 from .errors import ConfigurationError
-from .read_ahead import ReadAhead
 from .request import Request
 from .requesters import open_requester, seconds
 
@@ -15,9 +13,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from .big_segments import BigSegmentStoreStatus
+    from .big_segments import BigSegments, BigSegmentStoreStatus
     from .context import Context
     from .detail import EvaluationDetail
+    from .read_ahead import ReadAhead
     from .requesters.protocol import FeatureRequester
     from .state import FeatureFlagsState
 
@@ -58,7 +57,11 @@ class FlagReader:
         read_ahead: bool | None = None,
     ) -> None:
         self._requester = feature_requester
-        self._big_segments = BigSegments.of(big_segments, feature_requester)
+        self._big_segments: BigSegments | None = None
+        if big_segments is not None:
+            from .big_segments import BigSegments
+
+            self._big_segments = BigSegments.of(big_segments, feature_requester)
         self._timeout = None if timeout is None else seconds(timeout)
         self._defaults = dict(defaults or {})
         self._offline = offline
@@ -66,7 +69,11 @@ class FlagReader:
         self._strict = strict
         if read_ahead is None:
             read_ahead = hasattr(feature_requester, "guess_limit")
-        self._read_ahead = ReadAhead() if read_ahead else None
+        self._read_ahead: ReadAhead | None = None
+        if read_ahead:
+            from .read_ahead import ReadAhead
+
+            self._read_ahead = ReadAhead()
 
     @classmethod
     def from_url(
@@ -181,7 +188,11 @@ class FlagReader:
 
     def big_segment_store_status(self) -> BigSegmentStoreStatus:
         """How the store of big segments is doing now, for health checks; asks it, and never raises."""
-        return BigSegments(None).status() if self._offline else self._big_segments.status()
+        from .big_segments import BigSegments
+
+        if self._offline:
+            return BigSegments(None).status()
+        return (self._big_segments or BigSegments.of(None, self._requester)).status()
 
     def secure_mode_hash(self, context: AnyContext) -> str:
         """The hash that lets a browser SDK in secure mode ask for this context; "" for an invalid context.
@@ -210,9 +221,10 @@ class FlagReader:
     def close(self) -> None:
         """Closes the requester and stops the store of big segments; may be called twice."""
         self._requester.close()
-        store: object = self._big_segments.store
-        if store is not self._requester:
-            self._big_segments.stop()
+        if self._big_segments is not None:
+            store: object = self._big_segments.store
+            if store is not self._requester:
+                self._big_segments.stop()
 
     def __enter__(self) -> FlagReader:
         return self

@@ -8,16 +8,12 @@ from __future__ import annotations
 import time
 
 from . import detail as reasons
-from . import log
-from .big_segments import Memberships
 from .context import as_context
 from .detail import EvaluationDetail
 from .errors import EvaluationError, InvalidContext, MalformedItem, StoreError, WrongType
 from .evaluator import evaluate
-from .read_ahead import ITEM_LIMIT
 from .schema import FEATURES, MEMBERSHIPS, SEGMENTS, WrongShape, blamed_on, decode
 from .segments import STORE_ERROR, Membership
-from .state import FeatureFlagsState, flag_metadata, is_client_side
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,14 +21,19 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, TypeAlias
 
-    from .big_segments import BigSegments
+    from .big_segments import BigSegments, Memberships
     from .context import Context
     from .evaluator import Evaluation
     from .read_ahead import ReadAhead
     from .requesters.protocol import FeatureRequester
     from .schema import ItemRef, JsonText
+    from .state import FeatureFlagsState
 
     Texts: TypeAlias = dict[ItemRef, JsonText | StoreError]
+
+
+GUESS_LIMIT = 65536
+"""Bytes of an item that is still fetched on a guess, where the requester has no ``guess_limit`` of its own."""
 
 
 class RequestStats:
@@ -89,7 +90,7 @@ class Request:
         requester: FeatureRequester,
         context: Context | Mapping[str, Any],
         *,
-        big_segments: BigSegments,
+        big_segments: BigSegments | None,
         defaults: Mapping[str, Any],
         offline: bool,
         strict: bool,
@@ -177,6 +178,8 @@ class Request:
 
         A flag that ends in an error is listed with the value None; an item that is no flag is logged and left out.
         """
+        from .state import FeatureFlagsState, flag_metadata, is_client_side
+
         unable: EvaluationError | None = self._unable()
         if unable is None and not self._offline:
             unable = self._fetch_everything()
@@ -246,7 +249,7 @@ class Request:
         self._everything: Texts | None = None
         self._failure: StoreError | None = None
         self._logged: set[str] = set()
-        self._memberships = Memberships(self._big_segments)
+        self._memberships: Memberships | None = None
 
     def _detail(self, key: str, default: Any, accept: Callable[[Any], Any]) -> EvaluationDetail:
         """The result for the caller: a value that `accept` lets through, or the default."""
@@ -286,12 +289,14 @@ class Request:
             # One line a request: a store that fails would else repeat itself for each flag.
             self._log_once(f"{what}: {failure}", once_for=str(failure))
         else:
-            self._log_once(f"{what}: {failure}", level=log.error if isinstance(failure, MalformedItem) else log.warning)
+            self._log_once(f"{what}: {failure}", serious=isinstance(failure, MalformedItem))
 
-    def _log_once(self, message: str, *, once_for: str = "", level: Callable[[str], None] = log.error) -> None:
+    def _log_once(self, message: str, *, once_for: str = "", serious: bool = True) -> None:
         if (once_for or message) not in self._logged:
+            from . import log
+
             self._logged.add(once_for or message)
-            level(message)
+            (log.error if serious else log.warning)(message)
 
     def _evaluate(self, key: str) -> Evaluation:
         """The evaluation of a flag, as `prefetch` has left it or new."""
@@ -336,7 +341,7 @@ class Request:
 
     def _guess_limit(self) -> int:
         # Asked each time: a requester that finds that it may not read in batches gives 0.
-        limit: int = getattr(self._requester, "guess_limit", ITEM_LIMIT)
+        limit: int = getattr(self._requester, "guess_limit", GUESS_LIMIT)
         return limit
 
     def _fetch(self, refs: Iterable[ItemRef]) -> None:
@@ -385,7 +390,11 @@ class Request:
             self._put(ref, found.get(ref, self._failure))
 
     def _fetch_memberships(self, context_keys: list[str]) -> None:
-        store: object = self._big_segments.store
+        if self._memberships is None:
+            from .big_segments import BigSegments, Memberships
+
+            self._memberships = Memberships(self._big_segments or BigSegments.of(None, self._requester))
+        store: object = self._memberships.store
         reason = self._failure if store is self._requester else None
         if reason is None and store is not None and self._is_late():
             reason = self._too_late()
