@@ -5,6 +5,7 @@ from __future__ import annotations
 from .bucketing import utf8
 from .errors import ConfigurationError
 from .segments import HEALTHY, NOT_CONFIGURED, STALE, STORE_ERROR, Membership
+from .twins import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class BigSegments:
         if hasattr(given, "get_membership") and hasattr(given, "get_metadata"):
             return cls(given)
         if hasattr(given, "store"):
-            return cls(given.store, getattr(given, "stale_after", STALE_AFTER))
+            stale_after = getattr(given, "stale_after", None)
+            return cls(given.store, STALE_AFTER if stale_after is None else stale_after)
         raise ConfigurationError("big_segments takes a store (get_metadata, get_membership) or a BigSegmentsConfig")
 
     def status(self) -> BigSegmentStoreStatus:
@@ -82,36 +84,45 @@ class BigSegments:
 
         # Both are milliseconds; comparing them with seconds is a mistake that others have made.
         synchronized = None if metadata is None else metadata.last_up_to_date
-        return synchronized is None or time.time() * 1000 - synchronized >= self.stale_after * 1000
+        # Said so that a time that is no number is stale too.
+        return synchronized is None or not time.time() * 1000 - synchronized < self.stale_after * 1000
 
     def stop(self) -> None:
         """Lets go of what the store opened."""
-        if self.store is not None:
-            self.store.stop()
+        stop = getattr(self.store, "stop", None)  # not everyone's store has it
+        if stop is not None:
+            stop()
 
 
 class Memberships:
     """The memberships that one request has asked for; a store that failed is not asked again in it."""
 
-    __slots__ = ("_big_segments", "_failed", "_status", "trouble")
+    __slots__ = ("_big_segments", "_failed", "_status", "round_trips", "store", "trouble")
 
     def __init__(self, big_segments: BigSegments) -> None:
         self._big_segments = big_segments
+        self.store = big_segments.store
         self._failed = False
         self._status: str | None = None
         self.trouble: Exception | None = None
         """What went wrong, if anything did."""
+        self.round_trips = 0
+        """How often the last fetch asked the store."""
 
-    def fetch(self, context_keys: Iterable[str]) -> dict[str, Membership]:
-        """The memberships of contexts by their keys; never raises."""
-        store = self._big_segments.store
+    def fetch(self, context_keys: Iterable[str], deadline: float | None = None) -> dict[str, Membership]:
+        """The memberships of contexts by their keys; never raises.
+
+        The deadline, of ``time.monotonic``, is kept by stores that can.
+        """
+        self.round_trips = 0
+        store = self.store
         if store is None:
             return dict.fromkeys(context_keys, Membership(None, NOT_CONFIGURED))
         hashes = {key: context_hash(key) for key in context_keys}
         found: dict[str, Mapping[str, bool] | None] = {}
         if not self._failed:
             try:
-                self._ask(store, list(hashes.values()), found)
+                self._ask(store, list(hashes.values()), found, deadline)
             except Exception as error:  # anyone can write a store
                 self.trouble = error
                 self._failed = True
@@ -121,13 +132,22 @@ class Memberships:
             key: Membership(found[hashed], status) if hashed in found else unknown for key, hashed in hashes.items()
         }
 
-    def _ask(self, store: BigSegmentStore, hashes: list[str], found: dict[str, Mapping[str, bool] | None]) -> None:
+    def _ask(
+        self,
+        store: BigSegmentStore,
+        hashes: list[str],
+        found: dict[str, Mapping[str, bool] | None],
+        deadline: float | None,
+    ) -> None:
         """Adds to `found` what the store answers, and finds out once how fresh it is."""
         together = getattr(store, "get_big_segments", None)
         if together is not None:
-            metadata, memberships = together(hashes)
+            self.round_trips += 1
+            bounded = deadline is not None and getattr(store, "keeps_deadlines", False)
+            metadata, memberships = together(hashes, deadline) if bounded else together(hashes)
             found.update({hashed: memberships[hashed] for hashed in hashes})
         else:
+            self.round_trips += len(hashes) + (self._status is None)
             for hashed in hashes:
                 found[hashed] = store.get_membership(hashed)
             metadata = store.get_metadata() if self._status is None else None
@@ -141,7 +161,6 @@ class Memberships:
 
 def context_hash(key: str) -> str:
     """What a context key is called in a store of big segments: the base64 of its SHA-256."""
-    import base64
-    import hashlib
+    from binascii import b2a_base64
 
-    return base64.b64encode(hashlib.sha256(utf8(key)).digest()).decode()
+    return b2a_base64(sha256(utf8(key)), newline=False).decode()

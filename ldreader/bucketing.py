@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .twins import sha1
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .context import Context
@@ -21,10 +23,7 @@ def bucket(context: Context, kind: str, by: tuple[str, ...], seed: str) -> float
     value = _bucketable(member.resolve(by))
     if value is None:
         return 0.0
-    import hashlib
-
-    digest = hashlib.sha1(utf8(f"{seed}.{value}"), usedforsecurity=False).hexdigest()
-    return int(digest[:15], 16) / _SCALE
+    return int(sha1(utf8(f"{seed}.{value}"))[:15], 16) / _SCALE
 
 
 def utf8(text: str) -> bytes:

@@ -6,6 +6,8 @@ show an attribute's value, because they end up in logs.
 
 from __future__ import annotations
 
+from .twins import json_loads
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -132,15 +134,14 @@ class Context:
     @classmethod
     def from_json(cls, text: str | bytes) -> Context:
         """The context that a JSON text describes; an invalid one if the text is not such JSON. Never raises."""
-        import json
-
         if not isinstance(text, (str, bytes, bytearray)):
             return _invalid(f"a context's JSON text must be str or bytes, not {_type(text)}")
         try:
-            props = json.loads(text, parse_constant=_no_constant)
-        except json.JSONDecodeError as error:  # its own text may quote the input
-            return _invalid(f"context is not valid JSON: see line {error.lineno}, column {error.colno}")
-        except ValueError:  # NaN, bytes that are no text, a number of thousands of digits
+            props = json_loads(text)
+        except ValueError as error:
+            if hasattr(error, "lineno") and hasattr(error, "colno"):  # its own text may quote the input
+                return _invalid(f"context is not valid JSON: see line {error.lineno}, column {error.colno}")
+            # NaN, bytes that are no text, a number of thousands of digits
             return _invalid("context is not valid JSON: it has a number or a character that JSON does not allow")
         except RecursionError:
             return _invalid("context JSON is nested too deeply: make it flatter")
@@ -516,10 +517,6 @@ def _is_object(value: object) -> TypeGuard[Mapping[Any, Any]]:
     from collections.abc import Mapping  # here, because hardly any caller has another mapping than dict
 
     return isinstance(value, Mapping)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def cleaned(value: Any, above: tuple[int, ...] = ()) -> Any:

@@ -36,14 +36,15 @@ if TYPE_CHECKING:
 
 
 class Evaluation:
-    """What one walk found out. Unless `lacks` is empty, nothing but `lacks` may be used."""
+    """What one walk found out. Unless `lacks` is empty, nothing but `lacks` and `needs` may be used."""
 
-    __slots__ = ("detail", "failure", "flag", "lacks", "prerequisites", "served")
+    __slots__ = ("detail", "failure", "flag", "lacks", "needs", "prerequisites", "served")
 
     def __init__(
         self,
         detail: EvaluationDetail,
         lacks: dict[ItemRef, None],
+        needs: dict[ItemRef, None],
         flag: Item | None,
         prerequisites: list[str],
         served: Mapping[str, EvaluationDetail | None],
@@ -53,6 +54,8 @@ class Evaluation:
         """The result; its value is None where the caller's default is to be served."""
         self.lacks = lacks
         """The items that must be at hand before the result is certain."""
+        self.needs = needs
+        """All items that the walk looked at."""
         self.flag = flag
         """The decoded flag, if there is one."""
         self.prerequisites = prerequisites
@@ -93,7 +96,7 @@ def evaluate(key: str, context: Context, items: AtHand) -> Evaluation:
         detail = _error(reasons.EXCEPTION)  # never used: something is lacking
     elif walk.matcher.big_segments_status is not None:
         detail.reason["bigSegmentsStatus"] = walk.matcher.big_segments_status
-    return Evaluation(detail, lacks, flag, walk.prerequisites, walk.served, failure)
+    return Evaluation(detail, lacks, walk.matcher.needs, flag, walk.prerequisites, walk.served, failure)
 
 
 def is_experiment(flag: Item, reason: Reason) -> bool:

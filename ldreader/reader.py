@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .big_segments import BigSegments
 from .context import as_context
 from .errors import ConfigurationError
 from .request import Request
@@ -14,12 +13,13 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from .big_segments import BigSegmentStoreStatus
+    from .big_segments import BigSegments, BigSegmentStoreStatus
     from .context import Context
     from .detail import EvaluationDetail
     from .events import EventSink
     from .migrations import OpTracker, Stage
     from .observed import Observers
+    from .read_ahead import ReadAhead
     from .requesters.protocol import FeatureRequester
     from .state import FeatureFlagsState
 
@@ -48,6 +48,9 @@ class FlagReader:
         private_attributes: Names of attributes, or references to values in them, that events leave out.
         all_attributes_private: Leaves all of them out of events, but for kind, key and anonymous.
         omit_anonymous_contexts: Leaves anonymous contexts out of the events of `identify`.
+        read_ahead: Remembers which keys, never which contents, each flag led to, and fetches them together with it the
+            next time: one round trip however deep the references go. By default on where the requester gains by it
+            (Redis, DynamoDB, Consul); False for requesters that route by tenant.
         strict: Raises an `EvaluationError` where the reason would be an error; for tests and tools.
     """
 
@@ -66,9 +69,14 @@ class FlagReader:
         all_attributes_private: bool = False,
         omit_anonymous_contexts: bool = False,
         strict: bool = False,
+        read_ahead: bool | None = None,
     ) -> None:
         self._requester = feature_requester
-        self._big_segments = BigSegments.of(big_segments, feature_requester)
+        self._big_segments: BigSegments | None = None
+        if big_segments is not None:
+            from .big_segments import BigSegments
+
+            self._big_segments = BigSegments.of(big_segments, feature_requester)
         self._timeout = None if timeout is None else seconds(timeout)
         self._defaults = dict(defaults or {})
         self._offline = offline
@@ -87,6 +95,13 @@ class FlagReader:
                 all_attributes_private=all_attributes_private,
                 omit_anonymous_contexts=omit_anonymous_contexts,
             )
+        if read_ahead is None:
+            read_ahead = hasattr(feature_requester, "guess_limit")
+        self._read_ahead: ReadAhead | None = None
+        if read_ahead:
+            from .read_ahead import ReadAhead
+
+            self._read_ahead = ReadAhead()
 
     @classmethod
     def from_url(
@@ -103,6 +118,7 @@ class FlagReader:
         all_attributes_private: bool = False,
         omit_anonymous_contexts: bool = False,
         strict: bool = False,
+        read_ahead: bool | None = None,
         **options: Any,
     ) -> FlagReader:
         """The reader for a store URL. Opens nothing yet.
@@ -126,6 +142,7 @@ class FlagReader:
             all_attributes_private=all_attributes_private,
             omit_anonymous_contexts=omit_anonymous_contexts,
             strict=strict,
+            read_ahead=read_ahead,
         )
 
     def request(self, context: AnyContext, *, timeout: float | None = None) -> Request:
@@ -146,6 +163,7 @@ class FlagReader:
             offline=self._offline,
             strict=self._strict,
             timeout=self._timeout if timeout is None else timeout,
+            read_ahead=self._read_ahead,
         )
 
     def variation(self, key: str, context: AnyContext, default: Any) -> Any:
@@ -240,7 +258,11 @@ class FlagReader:
 
     def big_segment_store_status(self) -> BigSegmentStoreStatus:
         """How the store of big segments is doing now, for health checks; asks it, and never raises."""
-        return BigSegments(None).status() if self._offline else self._big_segments.status()
+        from .big_segments import BigSegments
+
+        if self._offline:
+            return BigSegments(None).status()
+        return (self._big_segments or BigSegments.of(None, self._requester)).status()
 
     def secure_mode_hash(self, context: AnyContext) -> str:
         """The hash that lets a browser SDK in secure mode ask for this context; "" for an invalid context.
@@ -269,9 +291,10 @@ class FlagReader:
     def close(self) -> None:
         """Closes the requester and stops the store of big segments; may be called twice."""
         self._requester.close()
-        store: object = self._big_segments.store
-        if store is not self._requester:
-            self._big_segments.stop()
+        if self._big_segments is not None:
+            store: object = self._big_segments.store
+            if store is not self._requester:
+                self._big_segments.stop()
 
     def _once(self, context: AnyContext) -> Request:
         """A request for a single evaluation."""

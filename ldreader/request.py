@@ -5,16 +5,15 @@ Each item is fetched at most once in a request, a missing one included; afterwar
 
 from __future__ import annotations
 
+import time
+
 from . import detail as reasons
-from . import log
-from .big_segments import Memberships
 from .context import as_context
 from .detail import EvaluationDetail
 from .errors import EvaluationError, InvalidContext, MalformedItem, StoreError, WrongType
 from .evaluator import evaluate
 from .schema import FEATURES, MEMBERSHIPS, SEGMENTS, WrongShape, blamed_on, decode
 from .segments import STORE_ERROR, Membership
-from .state import FeatureFlagsState, flag_metadata, is_client_side
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,14 +21,42 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, TypeAlias
 
-    from .big_segments import BigSegments
+    from .big_segments import BigSegments, Memberships
     from .context import Context
     from .evaluator import Evaluation
     from .migrations import OpTracker, Stage
+    from .read_ahead import ReadAhead
     from .requesters.protocol import FeatureRequester
     from .schema import ItemRef, JsonText
+    from .state import FeatureFlagsState
 
     Texts: TypeAlias = dict[ItemRef, JsonText | StoreError]
+
+
+GUESS_LIMIT = 65536
+"""Bytes of an item that is still fetched on a guess, where the requester has no ``guess_limit`` of its own."""
+
+
+class RequestStats:
+    """What a request has cost until now."""
+
+    __slots__ = ("bytes", "items", "round_trips", "seconds")
+
+    def __init__(self) -> None:
+        self.round_trips = 0
+        """Reads of the store; each is one round trip, except where the store itself needs several (its limits)."""
+        self.items = 0
+        """Flags and segments that came, those fetched on a guess included."""
+        self.bytes = 0
+        """Their JSON text; characters where the store gives text that is decoded already."""
+        self.seconds = 0.0
+        """The time spent waiting for the store."""
+
+    def __repr__(self) -> str:
+        return (
+            f"RequestStats(round_trips={self.round_trips}, items={self.items}, bytes={self.bytes}, "
+            f"seconds={self.seconds:.6f})"
+        )
 
 
 class Request:
@@ -50,9 +77,13 @@ class Request:
         "_logged",
         "_memberships",
         "_offline",
+        "_read_ahead",
         "_requester",
+        "_settled",
+        "_sizes",
         "_strict",
         "_timeout",
+        "stats",
     )
 
     def __init__(
@@ -60,13 +91,16 @@ class Request:
         requester: FeatureRequester,
         context: Context | Mapping[str, Any],
         *,
-        big_segments: BigSegments,
+        big_segments: BigSegments | None,
         defaults: Mapping[str, Any],
         offline: bool,
         strict: bool,
         timeout: float | None,
+        read_ahead: ReadAhead | None = None,
     ) -> None:
+        self.stats = RequestStats()
         self._requester = requester
+        self._read_ahead = read_ahead
         self._big_segments = big_segments
         self._context = as_context(context)
         self._defaults = defaults
@@ -75,8 +109,6 @@ class Request:
         self._timeout = timeout
         self._deadline: float | None = None
         if timeout is not None:
-            import time
-
             self._deadline = time.monotonic() + timeout
         self._forget()
 
@@ -147,6 +179,8 @@ class Request:
 
         A flag that ends in an error is listed with the value None; an item that is no flag is logged and left out.
         """
+        from .state import FeatureFlagsState, flag_metadata, is_client_side
+
         unable: EvaluationError | None = self._unable()
         if unable is None and not self._offline:
             unable = self._fetch_everything()
@@ -183,6 +217,19 @@ class Request:
                 self._log_once(f"in the state of all flags, flag {key!r} has no value: {failure}")
             state._add(key, value, metadata)
         return state
+
+    def prefetch(self, *keys: str) -> None:
+        """Fetches what these flags need, level by level, so that evaluating them asks the store for nothing more.
+
+        Never raises: what cannot be had, the evaluations tell.
+        """
+        if self._offline or not self._context.valid:
+            return
+        new = dict.fromkeys(key for key in keys if isinstance(key, str) and key not in self._settled)
+        try:
+            self._settled.update(self._settle(new))
+        except Exception:  # a bug of ours; the evaluation will meet and report it
+            return
 
     def migration_variation(self, key: str, default_stage: Stage) -> tuple[Stage, OpTracker]:
         """The stage that a migration is in, and a tracker for what the application does at this stage.
@@ -232,10 +279,12 @@ class Request:
 
     def _forget(self) -> None:
         self._items: dict[ItemRef, Any] = {}
+        self._sizes: dict[ItemRef, int] = {}
+        self._settled: dict[str, Evaluation] = {}
         self._everything: Texts | None = None
         self._failure: StoreError | None = None
         self._logged: set[str] = set()
-        self._memberships = Memberships(self._big_segments)
+        self._memberships: Memberships | None = None
 
     def _detail(self, key: str, default: Any, accept: Callable[[Any], Any], method: str) -> EvaluationDetail:
         """The result for the caller: a value that `accept` lets through, or the default.
@@ -269,7 +318,7 @@ class Request:
     def _may_tell(self, what: str) -> bool:
         """Whether there can be an event about the context; a line is logged where there cannot."""
         if not self._context.valid:
-            self._log_once(f"no event {what!r}: {self._context.error}", level=log.warning)
+            self._log_once(f"no event {what!r}: {self._context.error}", serious=False)
         return self._context.valid
 
     def _unable(self) -> InvalidContext | None:
@@ -284,20 +333,60 @@ class Request:
             # One line a request: a store that fails would else repeat itself for each flag.
             self._log_once(f"{what}: {failure}", once_for=str(failure))
         else:
-            self._log_once(f"{what}: {failure}", level=log.error if isinstance(failure, MalformedItem) else log.warning)
+            self._log_once(f"{what}: {failure}", serious=isinstance(failure, MalformedItem))
 
-    def _log_once(self, message: str, *, once_for: str = "", level: Callable[[str], None] = log.error) -> None:
+    def _log_once(self, message: str, *, once_for: str = "", serious: bool = True) -> None:
         if (once_for or message) not in self._logged:
+            from . import log
+
             self._logged.add(once_for or message)
-            level(message)
+            (log.error if serious else log.warning)(message)
 
     def _evaluate(self, key: str) -> Evaluation:
-        """The evaluation of a flag, with as many rounds of fetching as its references are deep."""
-        while True:
-            evaluation = evaluate(key, self._context, self._items)
-            if not evaluation.lacks:
-                return evaluation
-            self._fetch(evaluation.lacks)
+        """The evaluation of a flag, as `prefetch` has left it or new."""
+        settled = self._settled.pop(key, None)
+        return self._settle((key,))[key] if settled is None else settled
+
+    def _settle(self, keys: Iterable[str]) -> dict[str, Evaluation]:
+        """The evaluations of flags, with as many rounds of fetching as their references are deep."""
+        settled: dict[str, Evaluation] = {}
+        met: dict[str, dict[ItemRef, None]] = {key: {} for key in keys}
+        pending = list(met)
+        while pending:
+            lacks: dict[ItemRef, None] = {}
+            for key in pending:
+                evaluation = evaluate(key, self._context, self._items)
+                if evaluation.lacks:
+                    lacks.update(evaluation.lacks)
+                    met[key].update(evaluation.lacks)
+                else:
+                    settled[key] = evaluation
+                    self._learn(key, evaluation, met[key])
+            pending = [key for key in pending if key not in settled]
+            if pending:
+                self._fetch(lacks)
+        return settled
+
+    def _learn(self, key: str, evaluation: Evaluation, met: dict[ItemRef, None]) -> None:
+        if self._read_ahead is None or self._failure is not None or self._everything is not None:
+            return
+        self._read_ahead.learn(key, evaluation.needs, met, self._sizes, self._guess_limit())
+
+    def _guesses(self, refs: Iterable[ItemRef]) -> dict[ItemRef, None]:
+        """What the flags among these references led to before, unless it is at hand or asked for anyway."""
+        guesses: dict[ItemRef, None] = {}
+        if self._read_ahead is not None and self._guess_limit():
+            for kind, key in refs:
+                if kind == FEATURES:
+                    guesses.update((ref, None) for ref in self._read_ahead.guesses(key) if ref not in self._items)
+            for ref in refs:
+                guesses.pop(ref, None)
+        return guesses
+
+    def _guess_limit(self) -> int:
+        # Asked each time: a requester that finds that it may not read in batches gives 0.
+        limit: int = getattr(self._requester, "guess_limit", GUESS_LIMIT)
+        return limit
 
     def _fetch(self, refs: Iterable[ItemRef]) -> None:
         """Puts something in the place of each reference: an item, None when missing, or the error."""
@@ -314,14 +403,42 @@ class Request:
             else:
                 wanted.append(ref)
         if wanted:
-            texts = self._ask(lambda: dict(self._requester.get_many(wanted))) or {}
-            for ref in wanted:
-                self._put(ref, self._failure or texts.get(ref))
+            self._fetch_items(wanted)
         if context_keys:
             self._fetch_memberships(context_keys)
 
+    def _fetch_items(self, wanted: list[ItemRef]) -> None:
+        """Puts something in the place of each of these, and of what they led to before if that came along."""
+        guesses = self._guesses(wanted)
+        found: Texts = {}
+        alone = wanted
+        end: float | None = None
+        if guesses:
+            # Half of the time that a read may take; a failure leaves the other half for a read without guesses.
+            patience: float | None = getattr(self._requester, "timeout", None)
+            begin = time.monotonic()
+            found = self._ask(self._read_many, [*wanted, *guesses], end=patience and begin + patience)
+            if self._failure is None:
+                for ref in guesses:
+                    text = found.get(ref)
+                    if not isinstance(text, StoreError):
+                        self._put(ref, text)
+                alone = [ref for ref in wanted if isinstance(found.get(ref), StoreError)]
+            elif patience or self._failure.answered:
+                self._failure = None
+            end = patience and begin + 2 * patience
+        if alone:
+            found = {ref: found[ref] for ref in wanted if ref in found and ref not in alone}
+            found.update(self._ask(self._read_many, alone, end=end))
+        for ref in wanted:
+            self._put(ref, found.get(ref, self._failure))
+
     def _fetch_memberships(self, context_keys: list[str]) -> None:
-        store: object = self._big_segments.store
+        if self._memberships is None:
+            from .big_segments import BigSegments, Memberships
+
+            self._memberships = Memberships(self._big_segments or BigSegments.of(None, self._requester))
+        store: object = self._memberships.store
         reason = self._failure if store is self._requester else None
         if reason is None and store is not None and self._is_late():
             reason = self._too_late()
@@ -329,7 +446,10 @@ class Request:
             memberships = dict.fromkeys(context_keys, Membership(None, STORE_ERROR))
             self._log_once(f"the store of big segments is not asked: {reason}", once_for=str(reason))
         else:
-            memberships = self._memberships.fetch(context_keys)
+            begin = time.monotonic()
+            memberships = self._memberships.fetch(context_keys, self._deadline)
+            self.stats.seconds += time.monotonic() - begin
+            self.stats.round_trips += self._memberships.round_trips
             trouble = self._memberships.trouble
             if trouble is not None:
                 self._log_once(f"the store of big segments failed: {_words(trouble)}", once_for=str(trouble))
@@ -341,15 +461,20 @@ class Request:
     def _fetch_everything(self) -> StoreError | None:
         """Takes what the store holds now, without changing what this request has seen already."""
         if self._everything is None:
-            self._everything = self._ask(self._read_everything)
+            everything = self._ask(self._read_everything)
+            if self._failure is None:
+                self._everything = everything
             # Segments wait as text: most are needed by nobody.
-            for ref, text in (self._everything or {}).items():
+            for ref, text in everything.items():
                 if ref[0] == FEATURES and ref not in self._items:
                     self._put(ref, text)
         return self._failure
 
-    def _read_everything(self) -> Texts:
-        collections = self._requester.get_all()
+    def _read_many(self, refs: list[ItemRef], *deadline: float) -> Texts:
+        return dict(self._requester.get_many(refs, *deadline))
+
+    def _read_everything(self, *deadline: float) -> Texts:
+        collections = self._requester.get_all(*deadline)
         return {
             (kind, key): text
             for kind in (FEATURES, SEGMENTS)
@@ -357,31 +482,40 @@ class Request:
             if isinstance(key, str)
         }
 
-    def _ask(self, read: Callable[[], Texts]) -> Texts | None:
-        """What the store answers; None when it does not, and then `_failure` says why.
+    def _ask(self, read: Callable[..., Texts], *arguments: Any, end: float | None = None) -> Texts:
+        """What the store answers, by the request's deadline and by this end; nothing when `_failure` says why.
 
         A store that failed once is not waited for again in this request.
         """
         if self._failure is None and self._is_late():
             self._failure = self._too_late()
-        if self._failure is None:
-            try:
-                return read()
-            except StoreError as error:
-                self._failure = error
-            except Exception as error:  # anyone can write a requester
-                self._failure = StoreError(f"the feature requester failed: {_words(error)}")
-        return None
+        if self._failure is not None:
+            return {}
+        ends = [each for each in (self._deadline, end) if each is not None]
+        if ends and getattr(self._requester, "keeps_deadlines", False):
+            arguments = (*arguments, min(ends))
+        begin = time.monotonic()
+        texts: Texts = {}
+        try:
+            texts = read(*arguments)
+        except StoreError as error:
+            self._failure = error
+        except Exception as error:  # anyone can write a requester
+            self._failure = StoreError(f"the feature requester failed: {_words(error)}")
+        self.stats.round_trips += 1
+        self.stats.seconds += time.monotonic() - begin
+        for ref, text in texts.items():
+            if isinstance(text, (bytes, str)):
+                self._sizes[ref] = len(text)
+                self.stats.items += 1
+                self.stats.bytes += len(text)
+        return texts
 
     def _too_late(self) -> StoreError:
         return StoreError(f"the {self._timeout:g} s that the request has are over")
 
     def _is_late(self) -> bool:
-        if self._deadline is None:
-            return False
-        import time
-
-        return time.monotonic() >= self._deadline
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
     def _put(self, ref: ItemRef, text: JsonText | StoreError | None) -> None:
         self._items[ref] = text if text is None or isinstance(text, StoreError) else decode(ref, text)
@@ -418,7 +552,10 @@ def _words(error: BaseException) -> str:
     return str(error) if isinstance(error, StoreError) else _unexpected(error)
 
 
-_unexpected = log.unexpected
+def _unexpected(error: BaseException) -> str:
+    from .log import unexpected
+
+    return unexpected(error)
 
 
 def _anything(value: Any) -> Any:

@@ -8,11 +8,12 @@ checked before it is reached.
 from __future__ import annotations
 
 from .errors import MalformedItem
+from .twins import json_dumps, json_loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any, NoReturn, TypeAlias, TypedDict
+    from typing import Any, TypeAlias, TypedDict
 
     from typing_extensions import Required
 
@@ -176,19 +177,15 @@ def decode(ref: ItemRef, text: JsonText) -> Item | MalformedItem | None:
 
 def loads(text: JsonText) -> Any:
     """The value of a JSON text; ValueError for what only Python takes for JSON, such as NaN."""
-    import json
-
-    return json.loads(text, parse_constant=_no_constant)
+    return json_loads(text)
 
 
 def dumps(value: Any) -> str:
     """JSON text of a value that came from JSON; a number beyond a double's range, read as infinity, becomes null."""
-    import json
-
     try:
-        return json.dumps(value, allow_nan=False)
+        return json_dumps(value)
     except ValueError:
-        return json.dumps(_finite(value), allow_nan=False)
+        return json_dumps(_finite(value))
 
 
 def boolean(holder: Mapping[str, object], name: str) -> bool:
@@ -254,10 +251,6 @@ def mapping(holder: Mapping[str, object], name: str) -> Item | None:
     if value is None or type(value) is dict:
         return value
     raise WrongShape(holder, name, "an object")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _finite(value: Any) -> Any:

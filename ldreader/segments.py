@@ -50,7 +50,7 @@ class Membership:
 class Matcher:
     """Matches one context against clauses and segments, using the items at hand and naming those it lacks."""
 
-    __slots__ = ("_context", "_items", "_known_segments", "big_segments_status", "lacks")
+    __slots__ = ("_context", "_items", "_known_segments", "big_segments_status", "lacks", "needs")
 
     def __init__(self, context: Context, items: AtHand) -> None:
         self._context = context
@@ -58,12 +58,15 @@ class Matcher:
         self._known_segments: dict[str, bool | None] = {}
         self.lacks: dict[ItemRef, None] = {}
         """What was looked for and is not at hand, in the order met."""
+        self.needs: dict[ItemRef, None] = {}
+        """All that was looked for, at hand or not."""
         self.big_segments_status: str | None = None
         """The worst status of the big segments met; None when none was."""
 
     def find(self, kind: str, key: str) -> Any:
         """The item, None when it does not exist, `LACKING` when it is not at hand; raises what stands in its place."""
         ref = (kind, key)
+        self.needs[ref] = None
         item = self._items.get(ref, LACKING)
         if item is LACKING:
             self.lacks[ref] = None

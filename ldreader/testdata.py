@@ -312,3 +312,7 @@ class _Overlay:
     def close(self) -> None:
         """Closes the store."""
         self._below.close()
+
+    def __getattr__(self, name: str) -> Any:
+        # What else the store can do, such as big segments, it still can.
+        return getattr(self._below, name)

@@ -682,9 +682,35 @@ class TestAStoreThatFails:
                 assert 0.5 <= time.monotonic() - started < 0.9  # twice would be 1.0
         assert len(lines(caplog)) == 1
 
+    def test_a_time_that_is_no_number_is_stale(self) -> None:
+        class Unclear(RecordingStore):
+            def get_metadata(self) -> Metadata | None:
+                return Metadata(float("nan"))  # type: ignore[arg-type]
+
+        reader = FlagReader(flags_in_memory(flag("big"), segments=[big()]), big_segments=Unclear())
+        assert answer(reader) == ("out", "STALE")
+
+    def test_a_limit_of_none_is_the_usual_one(self) -> None:
+        class Config:
+            store = RecordingStore(ago=60)
+            stale_after = None
+
+        reader = FlagReader(flags_in_memory(flag("big"), segments=[big()]), big_segments=Config())
+        assert answer(reader) == ("out", "HEALTHY")
+        Config.store.ago = 180
+        assert answer(reader) == ("out", "STALE")
+
 
 class TestConfiguration:
     """Which store is asked."""
+
+    def test_a_store_that_has_nothing_to_let_go_of_may_lack_a_way_to_do_so(self) -> None:
+        class Plain:
+            def get_metadata(self) -> None: ...
+
+            def get_membership(self, context_hash: str) -> None: ...
+
+        FlagReader(flags_in_memory(), big_segments=Plain()).close()
 
     def test_the_store_of_the_flags_by_default(self, environment: Environment) -> None:
         environment.include(USER_HASH, "big.g1")

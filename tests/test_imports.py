@@ -25,7 +25,7 @@ LAYERS = (
     ("observed",),
     ("request",),
     ("events", "hooks", "migrations"),
-    ("big_segments",),
+    ("big_segments", "read_ahead"),
     ("state",),
     ("evaluator",),
     ("segments",),

@@ -387,3 +387,20 @@ class TestOverride:
         reader = reader_of(flag("a", rules=[rule(in_segment("s"))]), segments=[segment("s", included=["u"])])
         with override_flags(reader, {"z": 1}):
             assert reader.all_flags_state(USER).to_values_map() == {"a": "match", "z": 1}
+
+    def test_big_segments_stay_those_of_the_store(self) -> None:
+        class WithBigSegments(MemoryRequester):
+            def get_metadata(self) -> Any:
+                return None
+
+            def get_membership(self, context_hash: str) -> dict[str, bool]:
+                return {"big.g1": True}
+
+            def stop(self) -> None:
+                pass
+
+        big = segment("big", unbounded=True, generation=1)
+        reader = FlagReader(WithBigSegments(store(flag("a", rules=[rule(in_segment("big"))]), segments=[big])))
+        with override_flags(reader, {"z": 1}):
+            assert reader.variation("a", USER, None) == "match"
+            assert reader.big_segment_store_status().available

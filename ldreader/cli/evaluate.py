@@ -54,7 +54,8 @@ def _reader(options: Options) -> FlagReader:
     url = options["store"] or os.environ.get("LDREADER_STORE")
     if not url:
         raise ConfigurationError("no store is named: give --store URL, or set LDREADER_STORE")
-    return FlagReader.from_url(url, strict=True)
+    # Nothing that is learned would be used: the process ends.
+    return FlagReader.from_url(url, strict=True, read_ahead=False)
 
 
 def _context(options: Options) -> Context:

@@ -44,6 +44,37 @@ class FeatureRequester(Protocol):
         ...
 
 
+class BoundedRequester(FeatureRequester, Protocol):
+    """What a requester over a network may offer besides; each of these attributes alone is of use, and none is needed.
+
+    One with ``keeps_deadlines`` set takes one further argument in its reads (in ``get_big_segments`` too, where it has
+    that): the value of ``time.monotonic`` by which the whole read ends, with a `StoreError` if it must.
+    """
+
+    keeps_deadlines: bool
+
+    timeout: float | None
+    """Seconds that connecting, and each reply, may take; None where that is not known."""
+
+    @property
+    def guess_limit(self) -> int:
+        """Bytes up to which an item is worth fetching with others on a guess; having this turns read-ahead on.
+
+        0 while a guess would cost a round trip of its own.
+        """
+        ...
+
+    def get_many(
+        self, refs: Sequence[ItemRef], deadline: float | None = None
+    ) -> Mapping[ItemRef, JsonText | StoreError]:
+        """As in `FeatureRequester`, by the deadline."""
+        ...
+
+    def get_all(self, deadline: float | None = None) -> Mapping[str, Mapping[str, JsonText | StoreError]]:
+        """As in `FeatureRequester`, by the deadline."""
+        ...
+
+
 class BigSegmentsMetadata(Protocol):
     """How fresh the big segments of a store are."""
 

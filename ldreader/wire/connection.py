@@ -30,7 +30,7 @@ REPLY_LIMIT = 512 * 1024 * 1024
 """Bytes of all that is read for one question: what Redis allows a single value, and more than a store answers."""
 
 SLACK = 0.02
-"""Seconds by which a wait may be longer than it should."""
+"""Seconds by which a wait may be longer or shorter than it should, or a tenth of it."""
 
 _PIECE = 65536
 
@@ -296,7 +296,7 @@ class Connection:
 
     def _hurry(self, end: float) -> None:
         left = _left(end)
-        if not left <= self._wait < left + SLACK:  # else setting it would be one more call of the system
+        if abs(left - self._wait) > min(SLACK, left / 10):  # else setting it would be one more call of the system
             self._wait = left
             self._socket.settimeout(left)
 
