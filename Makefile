@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTHONS = 3.10 3.11 3.12 3.13
+BENCH ?=
+BENCH_OUTPUT ?= build/benchmarks
 FUZZ = $${LDREADER_FUZZ:-100000}
 
 BIN = $(VENV)/bin
@@ -13,7 +15,7 @@ SOURCES = ldreader tests examples
 STORE = file:examples/shop.json
 CONTEXT = {"kind":"user","key":"ada","country":"GB","plan":"gold"}
 
-.PHONY: help demo test test-all suite fuzz lint servers clean
+.PHONY: help demo test test-all suite fuzz bench lint servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +45,9 @@ suite: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test ## compare with the official SDK, 100000 times (or LDREADER_FUZZ)
 	LDREADER_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_official.py -s
+
+bench: $(VENV)/.installed-test servers ## measure it beside others (BENCH=--quick for a glance)
+	@$(BIN)/python -m tests.benchmarks --output $(BENCH_OUTPUT) $(BENCH)
 
 lint: $(VENV)/.installed-test ## check style, formatting and types
 	$(BIN)/ruff check $(RUFF) --select $(RULES) $(SOURCES)
