@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTHONS = 3.10 3.11 3.12 3.13
+BENCH ?=
+BENCH_OUTPUT ?= build/benchmarks
 FUZZ = $${LDREADER_FUZZ:-100000}
 # The release of LaunchDarkly's contract suite.
 HARNESS = v2.41.0
@@ -15,7 +17,7 @@ SOURCES = ldreader tests examples
 STORE = file:examples/shop.json
 CONTEXT = {"kind":"user","key":"ada","country":"GB","plan":"gold"}
 
-.PHONY: help demo test test-all suite fuzz contract lint servers clean
+.PHONY: help demo test test-all suite fuzz bench contract lint servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +53,9 @@ contract: $(VENV)/.installed-test servers $(if $(LDREADER_HARNESS),,.contract/sd
 
 .contract/sdk-test-harness:
 	GOBIN=$(CURDIR)/.contract go install github.com/launchdarkly/sdk-test-harness/v2@$(HARNESS)
+
+bench: $(VENV)/.installed-test servers ## measure it beside others (BENCH=--quick for a glance)
+	@$(BIN)/python -m tests.benchmarks --output $(BENCH_OUTPUT) $(BENCH)
 
 lint: $(VENV)/.installed-test ## check style, formatting and types
 	$(BIN)/ruff check $(RUFF) --select $(RULES) $(SOURCES)

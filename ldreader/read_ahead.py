@@ -58,14 +58,18 @@ class ReadAhead:
 
         ``sizes`` has the bytes of each item that was found; one above the limit is not fetched on a guess.
         """
-        known = self._known.get(flag_key, {})
+        own = (FEATURES, flag_key)
+        known = self._known.get(flag_key)
+        if known is None:
+            if not met and len(needed) == 1 and own in needed:
+                return
+            known = {}
         keep = [ref for ref, count in known.items() if count.after(ref in needed) and 0 < sizes.get(ref, 0) <= limit]
         new = [
             ref
             for ref in (needed if not met else {**met, **needed})
             if ref not in known and 0 < sizes.get(ref, 0) <= limit and len(ref[1]) <= KEY_LIMIT
         ]
-        own = (FEATURES, flag_key)
         if own in new:
             new.remove(own)
         if len(keep) == len(known) and not new:

@@ -352,6 +352,9 @@ class Request:
         settled: dict[str, Evaluation] = {}
         met: dict[str, dict[ItemRef, None]] = {key: {} for key in keys}
         pending = list(met)
+        absent = [(FEATURES, key) for key in pending if (FEATURES, key) not in self._items]
+        if absent:
+            self._fetch(absent)
         while pending:
             lacks: dict[ItemRef, None] = {}
             for key in pending:
@@ -375,10 +378,13 @@ class Request:
     def _guesses(self, refs: Iterable[ItemRef]) -> dict[ItemRef, None]:
         """What the flags among these references led to before, unless it is at hand or asked for anyway."""
         guesses: dict[ItemRef, None] = {}
-        if self._read_ahead is not None and self._guess_limit():
-            for kind, key in refs:
-                if kind == FEATURES:
-                    guesses.update((ref, None) for ref in self._read_ahead.guesses(key) if ref not in self._items)
+        if self._read_ahead is None:
+            return guesses
+        for kind, key in refs:
+            known = self._read_ahead.guesses(key) if kind == FEATURES else ()
+            if known and self._guess_limit():
+                guesses.update((ref, None) for ref in known if ref not in self._items)
+        if guesses:
             for ref in refs:
                 guesses.pop(ref, None)
         return guesses
@@ -491,9 +497,10 @@ class Request:
             self._failure = self._too_late()
         if self._failure is not None:
             return {}
-        ends = [each for each in (self._deadline, end) if each is not None]
-        if ends and getattr(self._requester, "keeps_deadlines", False):
-            arguments = (*arguments, min(ends))
+        if self._deadline is not None and (end is None or self._deadline < end):
+            end = self._deadline
+        if end is not None and getattr(self._requester, "keeps_deadlines", False):
+            arguments = (*arguments, end)
         begin = time.monotonic()
         texts: Texts = {}
         try:
@@ -534,6 +541,8 @@ def _can_be_stored(key: object) -> bool:
 
 def _own(value: Any) -> Any:
     """A copy for the caller to change, so that the request's next answer stays the same."""
+    if type(value) is not dict and type(value) is not list:
+        return value
     try:
         return _copied(value)
     except RecursionError:

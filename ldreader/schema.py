@@ -12,7 +12,7 @@ from .twins import json_dumps, json_loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any, TypeAlias, TypedDict
 
     from typing_extensions import Required
@@ -236,9 +236,13 @@ def array(holder: Mapping[str, object], name: str) -> Sequence[Any]:
     raise WrongShape(holder, name, "a list")
 
 
-def objects(holder: Mapping[str, object], name: str) -> Iterator[Item]:
+def objects(holder: Mapping[str, object], name: str) -> Iterable[Item]:
     """The objects in the field's list; each is checked as it is reached."""
     values = array(holder, name)
+    return _each(values) if values else ()
+
+
+def _each(values: Sequence[Any]) -> Iterator[Item]:
     for index, value in enumerate(values):
         if type(value) is not dict:
             raise WrongShape(values, index, "an object")

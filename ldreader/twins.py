@@ -1,7 +1,7 @@
 """What an evaluation needs of ``socket``, ``json`` and ``hashlib``, at the price of their halves in C.
 
 The public modules spend nearly all of their import on what no evaluation calls: in instructions, a bare interpreter
-being 1, ``socket`` costs 0.95, ``json`` 0.87 and ``hashlib`` 0.33; ``_socket``, ``_json`` and ``_sha1`` next to nothing.
+being 1, ``socket`` costs 0.95, ``json`` 0.87 and ``hashlib`` 0.33; ``_socket``, ``_json`` and ``_sha1`` hardly any.
 A public module that is loaded already is used, so a process that patched it keeps its patches; one without the half
 in C gets the public one, which gives the same results.
 """
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, NoReturn
 
-_BLANK = " \t\n\r"
-
+# What was picked when first needed.
+_sha1: Callable[[bytes], Any] | None = None
+_sha256: Callable[[bytes], Any] | None = None
 _scan: Callable[[str, int], tuple[Any, int]] | None = None
 _encode: Callable[[Any, int], tuple[str, ...]] | None = None
 
@@ -38,34 +39,14 @@ def sockets() -> ModuleType:
 
 def sha1(data: bytes) -> str:
     """The SHA-1 of the data, in hexadecimal."""
-    if "hashlib" not in sys.modules:
-        try:
-            from _sha1 import sha1 as digest
-
-            hexadecimal: str = digest(data).hexdigest()
-            return hexadecimal
-        except ImportError:
-            pass
-    import hashlib
-
-    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    digest: str = (_sha1 or _sha1_digest())(data).hexdigest()
+    return digest
 
 
 def sha256(data: bytes) -> bytes:
     """The SHA-256 of the data."""
-    if "hashlib" not in sys.modules:
-        try:
-            try:
-                from _sha2 import sha256 as digest
-            except ImportError:  # before Python 3.12
-                from _sha256 import sha256 as digest
-            binary: bytes = digest(data).digest()
-            return binary
-        except ImportError:
-            pass
-    import hashlib
-
-    return hashlib.sha256(data).digest()
+    digest: bytes = (_sha256 or _sha256_digest())(data).digest()
+    return digest
 
 
 def json_loads(text: bytes | str) -> Any:
@@ -76,19 +57,14 @@ def json_loads(text: bytes | str) -> Any:
         RecursionError: It is nested too deeply.
         TypeError: It is no text.
     """
-    scan = _scan or _scanner()
-    decoded = text
-    if type(decoded) is bytes and b"\0" not in decoded[:4]:
-        decoded = decoded.decode("utf-8", "surrogatepass")
-    if type(decoded) is str and decoded[:1] != "\ufeff":
-        start = 0 if decoded[:1] == "{" else len(decoded) - len(decoded.lstrip(_BLANK))
-        try:
-            value, end = scan(decoded, start)
-            if end == len(decoded) or not decoded[end:].strip(_BLANK):
-                return value
-        except (StopIteration, ValueError):
-            pass
-    # What is wrong, or written in another encoding, is for the public module to say.
+    try:
+        decoded: Any = text.decode() if type(text) is bytes else text
+        value, end = (_scan or _scanner())(decoded, 0)
+        if end == len(decoded) or not decoded[end:].strip(" \t\n\r"):
+            return value
+    except (StopIteration, ValueError, TypeError, SystemError):
+        pass  # the last: some releases take the error's class from the public module, and fail while it is not loaded
+    # What is wrong, begins with blanks or is written in another encoding is for the public module.
     import json
 
     return json.loads(text, parse_constant=_no_constant)
@@ -129,6 +105,44 @@ class _Decoding:
     @staticmethod
     def parse_constant(name: str) -> NoReturn:
         _no_constant(name)
+
+
+def _sha1_digest() -> Callable[[bytes], Any]:
+    global _sha1
+    if "hashlib" not in sys.modules:
+        try:
+            from _sha1 import sha1
+
+            _sha1 = sha1
+            return sha1  # type: ignore[no-any-return]
+        except ImportError:
+            pass
+    import hashlib
+
+    def for_buckets(data: bytes) -> Any:
+        return hashlib.sha1(data, usedforsecurity=False)
+
+    _sha1 = for_buckets
+    return for_buckets
+
+
+def _sha256_digest() -> Callable[[bytes], Any]:
+    global _sha256
+    if "hashlib" not in sys.modules:
+        try:
+            if sys.version_info >= (3, 12):
+                from _sha2 import sha256
+            else:
+                from _sha256 import sha256
+
+            _sha256 = sha256
+            return sha256  # type: ignore[no-any-return]
+        except ImportError:
+            pass
+    from hashlib import sha256 as public
+
+    _sha256 = public
+    return public
 
 
 def _scanner() -> Callable[[str, int], tuple[Any, int]]:

@@ -18,6 +18,8 @@ from urllib.parse import quote
 
 from tests.servers import PATIENCE, free_port, lacking
 
+ELECTION = 30.0  # seconds for an agent that was paused to be its own leader again
+
 SERVERS = Path(os.environ.get("LDREADER_SERVERS") or Path.home() / ".cache" / "ldreader-servers")
 """Where tests/install-servers.sh puts what the system does not have."""
 
@@ -117,10 +119,15 @@ class ConsulAgent:
     def pause(self) -> None:
         """Keeps it from answering; connections are still accepted, by the kernel."""
         self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)  # its threads do not stop at once
 
     def resume(self) -> None:
-        """Lets it answer again."""
+        """Lets it answer again; returns when it does, which needs a leader."""
         self.process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + ELECTION
+        while not self._answers(self.port):
+            assert time.monotonic() < deadline, f"no leader {ELECTION:g} s after a pause:\n{self.log()[-2000:]}"
+            time.sleep(0.02)
 
     def log(self) -> str:
         """What it has logged, each request included."""
@@ -195,18 +202,22 @@ class ConsulAgent:
             )
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{ports['http']}/v1/kv/any", timeout=1.0):
-                    return True
-            except urllib.error.HTTPError as error:
-                error.close()
-                if error.code in (403, 404):  # 500: no leader yet
-                    return True
-            except OSError:
-                pass
+            if self._answers(ports["http"]):
+                return True
             time.sleep(0.01)
         self.stop()
         return False
+
+    def _answers(self, port: int) -> bool:
+        """Whether it answers as an agent that has a leader."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/kv/any", timeout=1.0):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code in (403, 404)  # 500: no leader yet
+        except OSError:
+            return False
 
     def _bootstrap(self) -> str:
         deadline = time.monotonic() + PATIENCE

@@ -32,6 +32,8 @@ class Proxy:
 
     def __init__(self, port: int, instead: Callable[[Sent], Answer | None] = lambda sent: None) -> None:
         self.sent: list[Sent] = []
+        self.connections = 0
+        """How many there have been."""
         self.instead = instead
         """What answers in the server's place; None leaves a request to the server."""
         self._port = port
@@ -70,6 +72,10 @@ class Proxy:
                 self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
                 self.wfile.write(answer.body)
+
+            def setup(self) -> None:
+                proxy.connections += 1
+                super().setup()
 
             do_GET = do_PUT = do_POST = do_DELETE = _answer
 

@@ -1,4 +1,4 @@
-"""DynamoDB: flags and big segments read from two independent implementations of its protocol."""
+"""DynamoDB: flags and big segments read by two clients from two independent implementations of its protocol."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,11 +23,12 @@ import pytest
 from ldreader import FeatureRequester, FlagReader
 from ldreader.errors import ConfigurationError, MissingDependency, StoreError
 from ldreader.requesters import open_requester
-from ldreader.requesters.dynamodb import DynamoDBRequester
+from ldreader.requesters.dynamodb import SINGLE_FOR, DynamoDBRequester
 from ldreader.requesters.protocol import BigSegmentStore
 from ldreader.testing import RequesterBehaviour
 from tests.aws import DynamoDBServer, moto
 from tests.proxy import Answer, Proxy, Sent
+from tests.redis_fixtures import answering_port, full_port, silent_port
 from tests.servers import free_port
 
 TABLE = "flags"
@@ -36,6 +42,13 @@ def server(request: pytest.FixtureRequest) -> DynamoDBServer:
     server: DynamoDBServer = request.getfixturevalue("dynamodb" if request.param == "moto" else "other_dynamodb")
     server.create_table(TABLE)
     return server
+
+
+@pytest.fixture(params=["wire", "boto3"])
+def client(request: pytest.FixtureRequest) -> str:
+    """Each of the clients that a requester may have."""
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
@@ -69,8 +82,8 @@ class Table:
 
 
 @pytest.fixture
-def table(server: DynamoDBServer) -> Table:
-    return Table(server, lambda prefix: open_requester(server.url(TABLE, prefix)))
+def table(server: DynamoDBServer, client: str) -> Table:
+    return Table(server, lambda prefix: open_requester(server.url(TABLE, prefix), client=client))
 
 
 @pytest.fixture
@@ -81,9 +94,9 @@ def proxy(server: DynamoDBServer) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def observed(server: DynamoDBServer, proxy: Proxy, prefix: str) -> Iterator[DynamoDBRequester]:
+def observed(server: DynamoDBServer, proxy: Proxy, prefix: str, client: str) -> Iterator[DynamoDBRequester]:
     """A requester whose requests go through the proxy."""
-    requester = DynamoDBRequester.from_url(server.url(TABLE, prefix, proxy.port), timeout=WAIT)
+    requester = DynamoDBRequester.from_url(server.url(TABLE, prefix, proxy.port), timeout=WAIT, client=client)
     requester.get_many(features("any"))  # making the client is no part of what is measured
     proxy.sent.clear()
     yield requester
@@ -98,18 +111,20 @@ def nowhere(aws_environment: None) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def lost(nowhere: Proxy) -> Iterator[DynamoDBRequester]:
+def lost(nowhere: Proxy, client: str) -> Iterator[DynamoDBRequester]:
     """A requester of that server."""
-    requester = requester_on(nowhere.port)
+    requester = requester_on(nowhere.port, client)
     yield requester
     requester.close()
 
 
-def requester_on(port: int) -> DynamoDBRequester:
+def requester_on(port: int, client: str, timeout: float = WAIT) -> DynamoDBRequester:
     """A requester that has its client already: making it is no part of what is measured."""
     endpoint_url = f"http://127.0.0.1:{port}"
-    requester = DynamoDBRequester.from_url(f"dynamodb://{TABLE}", endpoint_url=endpoint_url, timeout=WAIT)
-    requester._dynamodb._ready()  # type: ignore[attr-defined]
+    url = f"dynamodb://{TABLE}?client={client}"
+    requester = DynamoDBRequester.from_url(url, endpoint_url=endpoint_url, timeout=timeout)
+    if client == "boto3":
+        requester._dynamodb._get_ready()  # type: ignore[attr-defined]
     return requester
 
 
@@ -120,6 +135,10 @@ class TestDynamoDBRequesterOfAUrl(RequesterBehaviour):
 
 
 class TestDynamoDBRequesterOverTheApplications(RequesterBehaviour):
+    @pytest.fixture
+    def client(self) -> str:
+        return "the application's"
+
     @pytest.fixture(params=["client", "resource"])
     def store(self, server: DynamoDBServer, table: Table, request: pytest.FixtureRequest) -> Table:
         given = applications(server, request.param)
@@ -238,8 +257,10 @@ class TestReading:
         assert consistency(proxy.sent) == [True] * 4
 
     @pytest.mark.parametrize("where", ["url", "code"])
-    def test_reads_may_be_cheaper_and_not_consistent(self, server: DynamoDBServer, proxy: Proxy, where: str) -> None:
-        url = server.url(TABLE, "any", proxy.port)
+    def test_reads_may_be_cheaper_and_not_consistent(
+        self, server: DynamoDBServer, proxy: Proxy, client: str, where: str
+    ) -> None:
+        url = f"{server.url(TABLE, 'any', proxy.port)}&client={client}"
         if where == "url":
             requester = DynamoDBRequester.from_url(f"{url}&consistent=false")
         else:
@@ -249,9 +270,12 @@ class TestReading:
         assert consistency(proxy.sent) == [False] * 4
 
     @pytest.mark.parametrize("given", [None, ""])
-    def test_there_is_no_prefix_by_default(self, server: DynamoDBServer, proxy: Proxy, given: str | None) -> None:
+    def test_there_is_no_prefix_by_default(
+        self, server: DynamoDBServer, proxy: Proxy, client: str, given: str | None
+    ) -> None:
+        endpoint_url = f"http://127.0.0.1:{proxy.port}"
         requester = DynamoDBRequester.from_url(
-            f"dynamodb://{TABLE}", endpoint_url=f"http://127.0.0.1:{proxy.port}", region="us-east-1", prefix=given
+            f"dynamodb://{TABLE}", endpoint_url=endpoint_url, region="us-east-1", prefix=given, client=client
         )
         requester.get_many(features("nowhere"))
         requester.get_all()
@@ -260,11 +284,11 @@ class TestReading:
         assert get["Key"]["namespace"] == {"S": "features"}
         assert list(query["ExpressionAttributeValues"].values()) == [{"S": "features"}]
 
-    def test_code_wins_over_the_url(self, server: DynamoDBServer, table: Table, prefix: str) -> None:
+    def test_code_wins_over_the_url(self, server: DynamoDBServer, table: Table, prefix: str, client: str) -> None:
         table.put(prefix, "features", "a", "{}")
-        url = f"dynamodb://{TABLE}?prefix=other&region=nowhere-1&endpoint_url=http://127.0.0.1:1&timeout=0.1"
+        url = f"dynamodb://{TABLE}?prefix=other&region=nowhere-1&endpoint_url=http://127.0.0.1:1&timeout=0.1&client=x"
         requester = DynamoDBRequester.from_url(
-            url, prefix=prefix, region="us-east-1", endpoint_url=server.endpoint_url, timeout=5
+            url, prefix=prefix, region="us-east-1", endpoint_url=server.endpoint_url, timeout=5, client=client
         )
         assert requester.get_many(features("a")) == {("features", "a"): "{}"}
         requester.close()
@@ -294,11 +318,11 @@ class TestReading:
         assert proxy.sent == []
 
     def test_processes_that_fork_do_not_share_a_connection(
-        self, server: DynamoDBServer, table: Table, prefix: str
+        self, server: DynamoDBServer, table: Table, prefix: str, client: str
     ) -> None:
         for index in range(4):
             table.put(prefix, "features", f"key-{index}", str(index))
-        forked(server.url(TABLE, prefix))
+        forked(f"{server.url(TABLE, prefix)}&client={client}")
 
 
 def read_in_all_ways(requester: DynamoDBRequester) -> None:
@@ -414,6 +438,10 @@ class TestWhatABatchLeavesOut:
 
 
 class TestTheApplicationsOwn:
+    @pytest.fixture
+    def client(self) -> str:
+        return "the application's"
+
     @pytest.mark.parametrize("what", ["client", "resource", "table", "client of a resource"])
     def test_it_is_used_and_left_open(self, server: DynamoDBServer, table: Table, prefix: str, what: str) -> None:
         given = applications(server, what)
@@ -443,16 +471,24 @@ class TestTheApplicationsOwn:
         requester.close()
 
 
+def test_motos_mock_of_aws_stands_behind_boto3(aws_environment: None) -> None:
+    mock_aws = pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[server]'").mock_aws
+    with mock_aws():  # which answers within this process
+        requester = DynamoDBRequester.from_url(f"dynamodb://{TABLE}?client=boto3")
+        assert "there is no table" in trouble(requester.get_all)
+        requester.close()
+
+
 class TestErrors:
-    def test_no_such_table(self, server: DynamoDBServer) -> None:
-        requester = DynamoDBRequester.from_url(server.url("nowhere"))
+    def test_no_such_table(self, server: DynamoDBServer, client: str) -> None:
+        requester = DynamoDBRequester.from_url(server.url("nowhere"), client=client)
         for read in all_reads(requester):
             assert "there is no table 'nowhere' in this region and account" in trouble(read)
         requester.close()
 
-    def test_a_table_with_other_keys(self, server: DynamoDBServer) -> None:
+    def test_a_table_with_other_keys(self, server: DynamoDBServer, client: str) -> None:
         server.create_table("other-keys", "id", "range")
-        requester = DynamoDBRequester.from_url(server.url("other-keys"))
+        requester = DynamoDBRequester.from_url(server.url("other-keys"), client=client)
         for read in all_reads(requester):
             assert "needs the partition key 'namespace' and the sort key 'key', both strings" in trouble(read)
         requester.close()
@@ -494,6 +530,22 @@ class TestErrors:
             assert observed.get_many(features("a", "b", "nowhere")) == dict.fromkeys(features("a", "b"), "{}")
         assert [operation(sent) for sent in proxy.sent] == ["BatchGetItem", *["GetItem"] * 6]
 
+    def test_a_batch_that_was_not_allowed_is_tried_again_after_a_while(
+        self, proxy: Proxy, observed: DynamoDBRequester, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert observed.guess_limit == 4096
+        proxy.instead = lambda sent: refused("AccessDeniedException") if operation(sent) == "BatchGetItem" else None
+        observed.get_many(features("a", "b"))
+        assert observed.guess_limit == 0  # a guess would be a round trip of its own
+        proxy.instead = lambda sent: None
+        proxy.sent.clear()
+        now = time.monotonic()
+        later = SimpleNamespace(**{**vars(time), "monotonic": lambda: now + SINGLE_FOR})
+        monkeypatch.setattr("ldreader.requesters.dynamodb.time", later)
+        assert observed.guess_limit == 4096
+        observed.get_many(features("a", "b"))
+        assert [operation(sent) for sent in proxy.sent] == ["BatchGetItem"]
+
     def test_a_failure_that_may_pass_is_tried_once_more(
         self, table: Table, prefix: str, proxy: Proxy, observed: DynamoDBRequester
     ) -> None:
@@ -519,8 +571,8 @@ class TestErrors:
         requester = DynamoDBRequester.from_url(server.url(TABLE))
         assert "give credentials or a role" in trouble(requester.get_all)
 
-    def test_a_reader_serves_the_default_when_the_store_refuses(self, server: DynamoDBServer) -> None:
-        with FlagReader.from_url(server.url("nowhere")) as reader:
+    def test_a_reader_serves_the_default_when_the_store_refuses(self, server: DynamoDBServer, client: str) -> None:
+        with FlagReader.from_url(server.url("nowhere"), client=client) as reader:
             detail = reader.variation_detail("a", {"kind": "user", "key": "u"}, "default")
         assert (detail.value, detail.reason) == ("default", {"kind": "ERROR", "errorKind": "EXCEPTION"})
 
@@ -590,16 +642,21 @@ class TestOpening:
     def test_a_missing_package_is_named_with_the_extra_that_brings_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "boto3", None)
         with pytest.raises(MissingDependency, match=r"^the package 'boto3' .* pip install 'ldreader\[dynamodb\]'$"):
-            open_requester("dynamodb://flags?region=us-east-1")
+            open_requester("dynamodb://flags?region=us-east-1&client=boto3")
 
-    def test_no_other_stores_package_is_imported(self, server: DynamoDBServer) -> None:
+    def test_no_other_stores_package_is_imported(self, server: DynamoDBServer, client: str) -> None:
         program = (
             "import sys; from ldreader import FlagReader\n"
-            f"reader = FlagReader.from_url({server.url(TABLE)!r})\n"
+            f"reader = FlagReader.from_url({server.url(TABLE)!r}, client={client!r})\n"
             "assert reader.variation('a', {'kind': 'user', 'key': 'u'}, 7) == 7\n"
             "assert not {'redis', 'consul', 'requests', 'yaml', 'flask'} & set(sys.modules), sorted(sys.modules)\n"
         )
         subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+CLOSED = {"wire": "Connection refused", "boto3": "Could not connect"}
+SILENT = {"wire": "timed out", "boto3": "Read timeout"}
+"""What each client says of such a server."""
 
 
 class TestBoundedWaits:
@@ -611,35 +668,38 @@ class TestBoundedWaits:
         return message
 
     @pytest.mark.parametrize("keys", [1, 300])
-    def test_a_closed_port_costs_no_wait(self, aws_environment: None, keys: int) -> None:
-        requester = requester_on(free_port())
+    def test_a_closed_port_costs_no_wait(self, aws_environment: None, client: str, keys: int) -> None:
+        requester = requester_on(free_port(), client)
         stopwatch = Stopwatch()
-        assert "Could not connect" in self.cost(requester, keys)
+        assert CLOSED[client] in self.cost(requester, keys)
         assert stopwatch.shows_at_most(0.0)
 
     @pytest.mark.parametrize("keys", [1, 300])
-    def test_a_silent_server_costs_one_timeout(self, aws_environment: None, keys: int) -> None:
+    def test_a_silent_server_costs_one_timeout(self, aws_environment: None, client: str, keys: int) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
-            assert "Read timeout" in self.cost(requester_on(silent.getsockname()[1]), keys)
+            assert SILENT[client] in self.cost(requester_on(silent.getsockname()[1], client), keys)
 
-    def test_a_server_that_takes_no_connection_costs_one_timeout(self, aws_environment: None) -> None:
+    def test_a_server_that_takes_no_connection_costs_one_timeout(self, aws_environment: None, client: str) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
             waiting = [socket.socket() for _ in range(4)]
-            for client in waiting:
-                client.setblocking(False)
-                client.connect_ex(full.getsockname())
+            for other in waiting:
+                other.setblocking(False)
+                other.connect_ex(full.getsockname())
             try:
-                assert "timeout" in self.cost(requester_on(full.getsockname()[1]))
+                message = self.cost(requester_on(full.getsockname()[1], client))
+                assert {"wire": "timed out", "boto3": "timeout"}[client] in message
             finally:
-                for client in waiting:
-                    client.close()
+                for other in waiting:
+                    other.close()
 
-    def test_a_server_that_stops_answering_costs_one_timeout_and_is_asked_again(self, server: DynamoDBServer) -> None:
-        requester = DynamoDBRequester.from_url(server.url(TABLE), timeout=WAIT)
+    def test_a_server_that_stops_answering_costs_one_timeout_and_is_asked_again(
+        self, server: DynamoDBServer, client: str
+    ) -> None:
+        requester = DynamoDBRequester.from_url(server.url(TABLE), timeout=WAIT, client=client)
         requester.get_all()
         server.pause()
         try:
-            assert "Read timeout" in self.cost(requester)
+            assert SILENT[client] in self.cost(requester)
         finally:
             server.resume()
         assert requester.get_many(features("nowhere")) == {}
@@ -656,20 +716,23 @@ class TestBoundedWaits:
         assert observed.get_many(features("nowhere")) == {}
         assert len(proxy.sent) == 3
 
-    def test_a_server_that_always_hangs_up_is_a_store_error(self, nowhere: Proxy, lost: DynamoDBRequester) -> None:
+    def test_a_server_that_always_hangs_up_is_a_store_error(
+        self, nowhere: Proxy, lost: DynamoDBRequester, client: str
+    ) -> None:
         def hang_up(sent: Sent) -> Answer | None:
             raise ConnectionError
 
         nowhere.instead = hang_up
-        assert "Connection was closed" in trouble(lambda: lost.get_many(features("nowhere")))
+        message = trouble(lambda: lost.get_many(features("nowhere")))
+        assert {"wire": "the server closed the connection", "boto3": "Connection was closed"}[client] in message
         assert len(nowhere.sent) == 2
 
-    def test_a_request_waits_for_a_silent_server_once(self, aws_environment: None) -> None:
+    def test_a_request_waits_for_a_silent_server_once(self, aws_environment: None, client: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             port = silent.getsockname()[1]
             url = f"dynamodb://{TABLE}?region=us-east-1&endpoint_url=http://127.0.0.1:{port}&timeout={WAIT}"
             context = {"kind": "user", "key": "u"}
-            with FlagReader.from_url(url) as reader, reader.request(context) as flags:
+            with FlagReader.from_url(url, client=client) as reader, reader.request(context) as flags:
                 reader.variation("first", context, None)  # making the client is no part of what is measured
                 stopwatch = Stopwatch()
                 for key in "abc":
@@ -677,9 +740,226 @@ class TestBoundedWaits:
                 assert not flags.all_flags_state().valid
                 assert stopwatch.shows_at_most(WAIT)
 
+    def test_a_reply_that_trickles_in_costs_twice_the_timeout(self, aws_environment: None, client: str) -> None:
+        with answering_port(trickle) as port:
+            requester = requester_on(port, client)
+            stopwatch = Stopwatch()
+            trouble(lambda: requester.get_many(features("a")))
+            assert stopwatch.shows_at_most(2 * WAIT), stopwatch.seconds
+            requester.close()
+
+
+def trickle(connection: socket.socket, asked: bytes, over: threading.Event) -> None:
+    """Sends the headers of a response at once, and its body byte by byte for as long as it takes."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: 100000\r\n\r\n")
+    while not over.wait(0.05):
+        connection.sendall(b" ")
+
+
+LONG = 5.0  # a timeout that is not waited for
+SHORT = 0.3  # the time until a deadline
+
+
+class TestDeadlines:
+    def cost(self, requester: DynamoDBRequester, read: Callable[[DynamoDBRequester, float], object]) -> float:
+        """The seconds that a read took, which the deadline ended."""
+        begin = time.monotonic()
+        trouble(lambda: read(requester, begin + SHORT))
+        seconds = time.monotonic() - begin
+        assert seconds <= SHORT + MARGIN
+        requester.close()
+        return seconds
+
+    READS: dict[str, Callable[[DynamoDBRequester, float], object]] = {
+        "one": lambda requester, deadline: requester.get_many(features("a"), deadline),
+        "many": lambda requester, deadline: requester.get_many(features("a", "b"), deadline),
+        "all": lambda requester, deadline: requester.get_all(deadline),
+        "big segments": lambda requester, deadline: requester.get_big_segments(["hash"], deadline),
+    }
+
+    @pytest.mark.parametrize("read", READS)
+    def test_a_silent_server_is_waited_for_until_then(self, aws_environment: None, client: str, read: str) -> None:
+        with silent_port() as port:
+            self.cost(requester_on(port, client, LONG), self.READS[read])
+
+    def test_so_is_a_reply_that_trickles_in(self, aws_environment: None, client: str) -> None:
+        with answering_port(trickle) as port:
+            self.cost(requester_on(port, client, LONG), self.READS["one"])
+
+    def test_so_is_a_server_that_takes_no_connection(self, aws_environment: None, client: str) -> None:
+        with full_port() as port:
+            self.cost(requester_on(port, client, LONG), self.READS["one"])
+
+    def slowly(self, nowhere: Proxy, reply: Callable[[int], Any]) -> None:
+        """Lets each of many replies come in time."""
+
+        def instead(sent: Sent) -> Answer:
+            time.sleep(0.05)
+            if operation(sent) == "BatchGetItem" and reply(0) is None:
+                return refused("AccessDeniedException")
+            headers = {"Content-Type": "application/x-amz-json-1.0"}
+            return Answer(200, headers, json.dumps(reply(len(nowhere.sent))).encode())
+
+        nowhere.instead = instead
+
+    def test_pages_come_until_then(self, nowhere: Proxy, client: str) -> None:
+        self.slowly(nowhere, lambda page: {"LastEvaluatedKey": {"key": {"S": str(page)}, "namespace": {"S": "n"}}})
+        self.cost(requester_on(nowhere.port, client, LONG), self.READS["all"])
+        assert len(nowhere.sent) >= 2
+
+    def test_batches_come_until_then(self, nowhere: Proxy, client: str) -> None:
+        self.slowly(nowhere, lambda batch: {"Responses": {TABLE: []}})
+        many = features(*map(str, range(5000)))
+        self.cost(requester_on(nowhere.port, client, LONG), lambda to, deadline: to.get_many(many, deadline))
+        assert len(nowhere.sent) >= 2
+
+    def test_single_items_come_until_then(self, nowhere: Proxy, client: str) -> None:
+        self.slowly(nowhere, lambda item: None if item == 0 else {})
+        many = features(*map(str, range(90)))
+        self.cost(requester_on(nowhere.port, client, LONG), lambda to, deadline: to.get_many(many, deadline))
+        assert len(nowhere.sent) >= 3
+
+    def test_what_a_batch_leaves_out_is_asked_for_until_then(self, nowhere: Proxy, client: str) -> None:
+        keys = [{"namespace": {"S": "features"}, "key": {"S": key}} for key in "ab"]
+        self.slowly(nowhere, lambda batch: {"Responses": {TABLE: []}, "UnprocessedKeys": {TABLE: {"Keys": keys}}})
+        requester = requester_on(nowhere.port, client, LONG)
+        begin = time.monotonic()
+        try:
+            found = requester.get_many(features("a", "b"), begin + SHORT)
+        except StoreError:
+            found = {}
+        assert all(isinstance(text, StoreError) for text in found.values())
+        assert time.monotonic() - begin <= SHORT + MARGIN
+        requester.close()
+
+    def test_a_failure_that_may_pass_is_not_tried_again_after_it(self, nowhere: Proxy, client: str) -> None:
+        def instead(sent: Sent) -> Answer:
+            time.sleep(SHORT)
+            return refused("InternalServerError", status=500)
+
+        nowhere.instead = instead
+        requester = requester_on(nowhere.port, client, LONG)
+        trouble(lambda: requester.get_many(features("a"), time.monotonic() + SHORT))
+        assert len(nowhere.sent) == 1
+        requester.close()
+
+    def test_nothing_is_asked_after_it(self, nowhere: Proxy, lost: DynamoDBRequester) -> None:
+        for read in self.READS.values():
+            trouble(lambda read=read: read(lost, time.monotonic() - 1))  # type: ignore[misc]
+        assert nowhere.sent == []
+
+    def test_an_applications_own_client_is_not_asked_after_it(self, nowhere: Proxy) -> None:
+        import boto3
+
+        given = boto3.client("dynamodb", endpoint_url=f"http://127.0.0.1:{nowhere.port}", region_name="us-east-1")
+        requester = DynamoDBRequester(given, TABLE)
+        trouble(lambda: requester.get_many(features("a"), time.monotonic() - 1))
+        assert nowhere.sent == []
+        assert requester.timeout is None  # that is for its client to know
+        given.close()
+
+    def test_one_that_is_far_changes_nothing(self, table: Table, prefix: str, observed: DynamoDBRequester) -> None:
+        table.put(prefix, "features", "a", "{}")
+        far = time.monotonic() + 60
+        assert observed.get_many(features("a"), far) == {("features", "a"): "{}"}
+        assert observed.get_all(far) == {"features": {"a": "{}"}, "segments": {}}
+        assert observed.get_big_segments(["hash"], far)[1] == {"hash": None}
+
+
+class TestBoto3sCredentials:
+    """Where boto3 looks for credentials it is bounded too: by twice the timeout before the first read, and in it."""
+
+    @pytest.fixture
+    def elsewhere(self, aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        return monkeypatch
+
+    def cost(self, nowhere: Proxy) -> str:
+        """What first reads say that credentials cannot be had for, without a deadline and with one."""
+        for timeout, deadline, bound in ((LONG, SHORT, SHORT), (WAIT, None, 2 * WAIT)):
+            requester = DynamoDBRequester.from_url(
+                f"dynamodb://{TABLE}", endpoint_url=f"http://127.0.0.1:{nowhere.port}", timeout=timeout, client="boto3"
+            )
+            stopwatch = Stopwatch()
+            end = None if deadline is None else stopwatch.started + deadline
+            message = trouble(lambda requester=requester, end=end: requester.get_many(features("a"), end))  # type: ignore[misc]
+            assert stopwatch.shows_at_most(bound), stopwatch.seconds
+            requester.close()
+        assert nowhere.sent == []
+        return message
+
+    @pytest.mark.parametrize("manner", ["silent", "trickling", "failing"])
+    def test_a_container(self, nowhere: Proxy, elsewhere: pytest.MonkeyPatch, manner: str) -> None:
+        with self.endpoint(manner) as port:
+            elsewhere.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{port}/")
+            assert "give credentials or a role" in self.cost(nowhere)
+
+    @pytest.mark.parametrize("manner", ["silent", "trickling"])
+    def test_sts(self, nowhere: Proxy, elsewhere: pytest.MonkeyPatch, tmp_path: Path, manner: str) -> None:
+        (tmp_path / "token").write_text("token")
+        with self.endpoint(manner) as port:
+            elsewhere.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+            elsewhere.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader")
+            elsewhere.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{port}")
+            assert "DynamoDB" in self.cost(nowhere)
+
+    def test_the_machines_metadata(self, nowhere: Proxy, elsewhere: pytest.MonkeyPatch) -> None:
+        with self.endpoint("silent") as port:
+            elsewhere.setenv("AWS_EC2_METADATA_DISABLED", "false")
+            elsewhere.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{port}/")
+            assert "Unable to locate credentials" in self.cost(nowhere)
+
+    def test_they_are_found(self, nowhere: Proxy, elsewhere: pytest.MonkeyPatch) -> None:
+        lent = {"AccessKeyId": "LENT", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
+        nowhere.instead = lambda sent: Answer(200, {}, json.dumps(lent if sent.method == "GET" else {}).encode())
+        elsewhere.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{nowhere.port}/")
+        requester = requester_on(nowhere.port, "boto3")
+        assert [requester.get_many(features("a")) for _ in range(2)] == [{}, {}]
+        assert [sent.method for sent in nowhere.sent] == ["GET", "POST", "POST"]
+        assert "Credential=LENT/" in nowhere.sent[1].headers["Authorization"]
+        requester.close()
+
+    def test_those_of_a_machine_are_found(self, nowhere: Proxy, elsewhere: pytest.MonkeyPatch) -> None:
+        lent = {"AccessKeyId": "LENT", "SecretAccessKey": "s", "Token": "t", "Expiration": "2099-01-01T00:00:00Z"}
+
+        def instead(sent: Sent) -> Answer:
+            if sent.method == "GET":
+                return Answer(
+                    200, {}, json.dumps({**lent, "Code": "Success"}).encode() if "role" in sent.path else b"role"
+                )
+            return Answer(200, {}, b"{}" if sent.method == "POST" else b"token")
+
+        nowhere.instead = instead
+        elsewhere.setenv("AWS_EC2_METADATA_DISABLED", "false")
+        elsewhere.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{nowhere.port}/")
+        requester = requester_on(nowhere.port, "boto3")
+        assert requester.get_many(features("a")) == {}
+        assert [sent.method for sent in nowhere.sent] == ["PUT", "GET", "GET", "POST"]
+        requester.close()
+
+    def test_those_of_sts_are_found(
+        self, dynamodb: DynamoDBServer, nowhere: Proxy, elsewhere: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "token").write_text("token")
+        elsewhere.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+        elsewhere.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader")
+        elsewhere.setenv("AWS_ENDPOINT_URL_STS", dynamodb.endpoint_url)
+        nowhere.instead = lambda sent: Answer(200, {}, b"{}")
+        requester = requester_on(nowhere.port, "boto3", LONG)
+        assert requester.get_many(features("a")) == {}
+        assert "X-Amz-Security-Token" in nowhere.sent[0].headers
+        requester.close()
+
+    def endpoint(self, manner: str) -> AbstractContextManager[int]:
+        if manner == "silent":
+            return silent_port()
+        failed = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
+        return answering_port(trickle if manner == "trickling" else lambda connection, *_: connection.sendall(failed))
+
 
 class TestBigSegments:
-    @pytest.fixture(params=["url", "resource", "table of its own"])
+    @pytest.fixture(params=["wire", "boto3", "resource", "table of its own"])
     def store(self, server: DynamoDBServer, request: pytest.FixtureRequest, prefix: str) -> Iterator[BigSegmentStore]:
         self.name = "memberships" if request.param == "table of its own" else TABLE
         server.create_table(self.name)
@@ -688,7 +968,8 @@ class TestBigSegments:
             yield DynamoDBRequester(resource, TABLE, prefix=prefix)
             resource.meta.client.close()
         else:
-            requester = DynamoDBRequester.from_url(server.url(self.name, prefix))
+            client = "boto3" if request.param == "boto3" else None
+            requester = DynamoDBRequester.from_url(server.url(self.name, prefix), client=client)
             yield requester
             requester.stop()
 
@@ -785,27 +1066,27 @@ class TestLeastPrivilege:
 
     @pytest.mark.parametrize("actions", [["GetItem", "BatchGetItem", "Query"], ["GetItem", "Query"]])
     def test_a_user_who_may_only_read_is_enough(
-        self, guarded: DynamoDBServer, actions: list[str], monkeypatch: pytest.MonkeyPatch
+        self, guarded: DynamoDBServer, client: str, actions: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.become_user(guarded, actions, monkeypatch)
         with self.front(guarded) as front:
-            requester = requester_on(front.port)
+            requester = requester_on(front.port, client)
             found = requester.get_many(features("a", "b", "nowhere"))
             assert found == dict.fromkeys(features("a", "b"), "{}")
             assert requester.get_all() == {"features": {"a": "{}", "b": "{}"}, "segments": {}}
             assert requester.get_membership("hash") is None
             requester.close()
-        client = guarded.client()
-        with pytest.raises(client.exceptions.ClientError, match="403"):
-            client.put_item(TableName=TABLE, Item={"namespace": {"S": "features"}, "key": {"S": "c"}})
-        client.close()
+        writer = guarded.client()
+        with pytest.raises(writer.exceptions.ClientError, match="403"):
+            writer.put_item(TableName=TABLE, Item={"namespace": {"S": "features"}, "key": {"S": "c"}})
+        writer.close()
 
     def test_a_user_who_may_not_read_is_told_what_to_allow(
-        self, guarded: DynamoDBServer, monkeypatch: pytest.MonkeyPatch
+        self, guarded: DynamoDBServer, client: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.become_user(guarded, ["PutItem"], monkeypatch)
         with self.front(guarded) as front:
-            requester = requester_on(front.port)
+            requester = requester_on(front.port, client)
             for read in all_reads(requester):
                 assert "allow dynamodb:GetItem, BatchGetItem and Query on the table 'flags'" in trouble(read)
             requester.close()
@@ -841,3 +1122,123 @@ class TestLeastPrivilege:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
         count_until_guarded("0")
+
+
+class TestThePolicyOfTheDocumentation:
+    """What the reader sends is held against the policy that docs/stores.md shows, by a small judge of policies."""
+
+    NAMES = {"REGION": "us-east-1", "ACCOUNT": "123456789012", "TABLE": TABLE}
+
+    @pytest.fixture
+    def policy(self) -> Any:
+        text = (Path(__file__).parent.parent / "docs" / "stores.md").read_text(encoding="utf-8")
+        section = text.partition("\n## DynamoDB\n")[2].partition("\n## ")[0]
+        return json.loads(section.partition("```json\n")[2].partition("```")[0])
+
+    def allows(self, policy: Any, sent: Sent) -> bool:
+        """Whether it allows a request: action, table and each partition key that is asked for."""
+        asked = payload(sent)
+        tables = asked.get("RequestItems", {asked.get("TableName"): asked})
+        return all(
+            any(self.statement_allows(statement, operation(sent), table, leading_keys(request))
+                for statement in policy["Statement"])
+            for table, request in tables.items()
+        )  # fmt: skip
+
+    def statement_allows(self, statement: Any, action: str, table: str, leading: list[str] | None) -> bool:
+        arn = statement["Resource"]
+        for placeholder, name in self.NAMES.items():
+            arn = arn.replace(placeholder, name)
+        ((operator, condition),) = statement["Condition"].items()
+        ((key, patterns),) = condition.items()
+        assert statement["Effect"] == "Allow"
+        assert (operator, key) in {
+            ("ForAllValues:StringEquals", "dynamodb:LeadingKeys"),
+            ("ForAllValues:StringLike", "dynamodb:LeadingKeys"),
+        }
+        is_like = operator.endswith("Like")
+        return (
+            f"dynamodb:{action}" in statement["Action"]
+            and arn == f"arn:aws:dynamodb:us-east-1:123456789012:table/{table}"
+            # With no key at all, as in a scan, "for all values" is true of nothing: only the action stands in its way.
+            and all(
+                any(fnmatchcase(key, pattern) if is_like else key == pattern for pattern in patterns)
+                for key in leading or ()
+            )
+        )
+
+    @pytest.fixture
+    def all_that_is_sent(self, nowhere: Proxy, client: str) -> Callable[[str], list[Sent]]:
+        """Every request that a reader with a prefix has occasion for."""
+
+        def send(prefix: str) -> list[Sent]:
+            nowhere.sent.clear()
+            requester = DynamoDBRequester.from_url(
+                f"dynamodb://{TABLE}", endpoint_url=f"http://127.0.0.1:{nowhere.port}", prefix=prefix, client=client
+            )
+            last = {"namespace": {"S": f"{prefix}:features"}, "key": {"S": "a"}}
+
+            def instead(sent: Sent) -> Answer:
+                asked = payload(sent)
+                reply: dict[str, Any] = {}
+                if operation(sent) == "BatchGetItem" and len(nowhere.sent) == 2:
+                    reply = {"Responses": {}, "UnprocessedKeys": asked["RequestItems"]}
+                if operation(sent) == "Query" and "ExclusiveStartKey" not in asked:
+                    reply = {"Items": [], "LastEvaluatedKey": last}
+                headers = {"Content-Type": "application/x-amz-json-1.0"}
+                return Answer(200, headers, json.dumps(reply).encode())
+
+            nowhere.instead = instead
+            for read in all_reads(requester):
+                read()
+            nowhere.instead = lambda sent: (
+                refused("AccessDeniedException") if "Batch" in operation(sent) else instead(sent)
+            )
+            requester.get_many(features("a", "b"))
+            requester.close()
+            assert {operation(sent) for sent in nowhere.sent} == {"GetItem", "BatchGetItem", "Query"}
+            return list(nowhere.sent)
+
+        return send
+
+    def test_it_allows_all_that_is_sent(self, policy: Any, all_that_is_sent: Callable[[str], list[Sent]]) -> None:
+        sent = all_that_is_sent("staging")
+        assert len(sent) >= 12
+        assert all(
+            leading_keys(payload(request).get("RequestItems", {}).get(TABLE, payload(request))) for request in sent
+        )
+        assert [request for request in sent if not self.allows(policy, request)] == []
+
+    @pytest.mark.parametrize("prefix", ["production", "staging2", "stag", ""])
+    def test_it_allows_nothing_of_another_prefix(
+        self, policy: Any, all_that_is_sent: Callable[[str], list[Sent]], prefix: str
+    ) -> None:
+        assert [request for request in all_that_is_sent(prefix) if self.allows(policy, request)] == []
+
+    def test_it_allows_nothing_else(self, policy: Any) -> None:
+        key = {"namespace": {"S": "staging:features"}, "key": {"S": "a"}}
+        query: dict[str, Any] = {
+            "KeyConditionExpression": "#n = :n",
+            "ExpressionAttributeValues": {":n": key["namespace"]},
+        }
+
+        def allowed(action: str, table: str = TABLE, **request: Any) -> bool:
+            body = json.dumps({"TableName": table, **request}).encode()
+            return self.allows(policy, Sent("POST", "/", {"X-Amz-Target": f"DynamoDB_20120810.{action}"}, body))
+
+        assert allowed("GetItem", Key=key)
+        assert allowed("Query", **query)
+        assert not allowed("GetItem", "other", Key=key)
+        assert not allowed("Scan")
+        assert not allowed("PutItem", Item=key)
+        assert not allowed("DeleteItem", Key=key)
+        assert not allowed("UpdateItem", Key=key)
+
+
+def leading_keys(request: Any) -> list[str] | None:
+    """The partition keys of a request; none where it does not say any."""
+    values = request.get("ExpressionAttributeValues")
+    if values is not None:
+        return [value["S"] for value in values.values()]
+    rows = request.get("Keys") or [request[name] for name in ("Key", "Item") if name in request]
+    return [row["namespace"]["S"] for row in rows] or None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from ldreader import MissingDependency
 from ldreader.requesters import open_requester
+from tests.aws import ENVIRONMENT, FOREIGN
 
 CLIENTS = {"redis", "boto3", "botocore", "python-consul", "py-consul", "requests", "urllib3", "flask", "pyyaml"}
 """Packages that some store or integration needs, by their names on the index."""
@@ -54,9 +56,13 @@ def test_an_extra_brings_the_client_of_its_store_and_no_other(extra: str) -> Non
 @pytest.mark.parametrize(
     ("url", "loaded"),
     [
-        ("redis://localhost", {"redis"}),
-        ("dynamodb://flags?region=us-east-1", {"boto3", "botocore", "urllib3"}),
-        ("consul://localhost", {"consul", "requests", "urllib3"}),
+        ("redis://localhost", set()),
+        ("redis://localhost?client=redis-py", {"redis"}),
+        ("redis+cluster://localhost", {"redis"}),
+        ("dynamodb://flags?region=us-east-1", set()),
+        ("dynamodb://flags?region=us-east-1&client=boto3", {"boto3", "botocore", "urllib3"}),
+        ("consul://localhost", set()),
+        ("consul://localhost?client=python-consul", {"consul", "requests", "urllib3"}),
         ("file:flags.json", set()),
     ],
 )
@@ -67,16 +73,20 @@ def test_opening_a_store_imports_no_other_stores_package(url: str, loaded: set[s
         f"FlagReader.from_url({url!r})\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    environment = {name: value for name, value in os.environ.items() if name not in FOREIGN} | ENVIRONMENT
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, env=environment
+    )
     assert set(json.loads(done.stdout)) & MODULES == loaded
 
 
 @pytest.mark.parametrize(
     ("url", "module", "extra"),
     [
-        ("redis://localhost", "redis", "redis"),
-        ("dynamodb://flags", "boto3", "dynamodb"),
-        ("consul://localhost", "consul", "consul"),
+        ("redis://localhost?client=redis-py", "redis", "redis"),
+        ("redis+sentinel://localhost/flags", "redis", "redis"),
+        ("dynamodb://flags?client=boto3", "boto3", "dynamodb"),
+        ("consul://localhost?client=python-consul", "consul", "consul"),
         ("file:flags.yaml", "yaml", "yaml"),
     ],
 )
@@ -90,3 +100,14 @@ def test_a_missing_package_is_one_line_that_names_the_extra(
         open_requester(url)
     assert f"pip install 'ldreader[{extra}]'" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://localhost", "dynamodb://flags?region=us-east-1", "consul://localhost"])
+def test_one_server_and_plain_credentials_need_no_package(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    for name in MODULES:
+        monkeypatch.setitem(sys.modules, name, None)
+    open_requester(url).close()

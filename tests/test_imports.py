@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import ldreader
+from tests.servers import RedisServer
 
 PROJECT = Path(__file__).parent.parent
 PACKAGE = PROJECT / "ldreader"
@@ -67,15 +68,17 @@ DEAR |= {
 }
 """Modules that cost a large part of an evaluation, or more."""
 
-OFF_THE_COLD_PATH = {"cli.parser", "requesters.protocol", "requesters.yaml", "testing", "testdata"}
+OFF_THE_COLD_PATH = {"cli.parser", "requesters.protocol", "requesters.redis_py", "requesters.yaml", "testing"}
+OFF_THE_COLD_PATH |= {"requesters.boto3", "requesters.hurry", "requesters.python_consul", "testdata"}
 OFF_THE_COLD_PATH |= {"events", "hooks", "migrations", "observed", "sampling"}
 """What no evaluation from a plain command line or a JSON file imports, so that it may import what it likes."""
 
 PACKAGES = {
     "twins": {"_sha2", "_sha256"},  # one of them in each release of Python
-    "requesters.redis": {"redis"},
-    "requesters.dynamodb": {"botocore"},
-    "requesters.consul": {"requests"},
+    "requesters.redis_py": {"redis"},
+    "requesters.boto3": {"botocore"},
+    "requesters.hurry": {"urllib3"},
+    "requesters.python_consul": {"requests"},
     "requesters.yaml": {"yaml"},
     "testing": {"pytest"},
 }
@@ -322,6 +325,76 @@ class TestAFreshInterpreter:
     def test_a_thread_is_seen(self) -> None:
         program = "import threading\nevent = threading.Event()\nthread = threading.Thread(target=event.wait)\n"
         assert fresh(f"{program}thread.start()\nreport()\nevent.set()").threads == 2
+
+
+OF_EVERY_EVALUATION = {
+    *("ldreader", "ldreader.attribute", "ldreader.context", "ldreader.detail", "ldreader.errors"),
+    *("ldreader.evaluator", "ldreader.reader", "ldreader.request", "ldreader.requesters", "ldreader.schema"),
+    *("ldreader.segments", "ldreader.twins"),
+}
+CHEAP = {"__future__", "_collections_abc", "_stat", "genericpath", "nt", "ntpath", "os", "os.path", "posixpath"}
+CHEAP |= {"stat", "time", "warnings", "importlib", "importlib._bootstrap", "importlib._bootstrap_external"}
+CHEAP |= {"_json", "_sha1", "_socket", "binascii"}
+"""What an evaluation over the wire may load from the standard library."""
+
+COLD = f"""
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {str(PROJECT)!r})
+
+def report():
+    loaded = sorted(set(sys.modules) - before)
+    import os
+    print(len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1, *loaded)
+"""
+A_READER = """
+from ldreader import FlagReader
+with FlagReader.from_url(sys.argv[1]) as reader:
+    print(repr(reader.variation("a", {"kind": "user", "key": "ada"}, None)))
+report()
+"""
+THE_COMMAND = """
+from ldreader.cli import main
+main(["variation", "a", "--store", sys.argv[1], "--context-key", "ada"])
+report()
+"""
+
+
+def cold(program: str, *arguments: str) -> tuple[str, int, set[str]]:
+    """What a program prints first in an interpreter that has loaded nothing, its threads, and what it has loaded."""
+    command = [sys.executable, "-I", "-S", "-W", "error", "-c", COLD + program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    answer, last = done.stdout.splitlines()
+    threads, *loaded = last.split()
+    return answer, int(threads), set(loaded)
+
+
+class TestAColdEvaluationOverTheWire:
+    """From a database it loads no more than it uses: no package, and of the standard library only what is cheap."""
+
+    FLAG = '{"on": true, "variations": [7], "fallthrough": {"variation": 0}}'
+
+    @pytest.fixture(params=["redis://127.0.0.1:{}?prefix=x", "redis://cold:p%40ss@127.0.0.1:{}/0?prefix=%78"])
+    def redis_url(self, redis_server: RedisServer, request: pytest.FixtureRequest) -> str:
+        redis_server.ask("ACL", "SETUSER", "cold", "on", ">p@ss", "~x:*", "+hget")
+        redis_server.ask("HSET", "x:features", "a", self.FLAG)
+        url: str = request.param.format(redis_server.port)
+        return url
+
+    def test_from_redis(self, redis_url: str) -> None:
+        answer, threads, loaded = cold(A_READER, redis_url)
+        assert (answer, threads) == ("7", 1)
+        assert {name for name in loaded if not name.startswith("ldreader")} - CHEAP == set()
+        assert {name for name in loaded if name.startswith("ldreader")} - OF_EVERY_EVALUATION == {
+            *("ldreader.bucketing", "ldreader.operators", "ldreader.read_ahead"),
+            *("ldreader.requesters.redis", "ldreader.wire", "ldreader.wire.connection", "ldreader.wire.resp"),
+        }
+
+    def test_from_redis_by_the_command(self, redis_url: str) -> None:
+        answer, threads, loaded = cold(THE_COMMAND, redis_url)
+        assert (answer, threads) == ("7", 1)
+        assert {name for name in loaded if not name.startswith("ldreader")} - CHEAP == set()
 
 
 class TestThePublicNames:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ldreader import ConfigurationError, FileRequester, FlagReader, LdreaderError, MissingDependency, RedisRequester
-from ldreader.requesters import open_requester
+from ldreader.requesters import open_requester, unquote
 
 PROJECT = Path(__file__).parent.parent
 STORES = ("redis://localhost", "rediss://localhost", "unix:///nowhere.sock", "file:flags.json")
@@ -161,6 +162,17 @@ def test_the_last_of_a_repeated_option_counts() -> None:
         open_requester("redis://localhost?timeout=1&timeout=soon")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "plain", "%41", "a%20b", "%e2%9c%93", "%E2%9c", "%ff", "%", "%%", "%4", "%zz", "%4%41", "100%", "% 41"),
+        *("%2525", "é%41é", "%+1", "%0x", "%_1", "%41%", "+", "%\u0661\u0661", "%00"),
+    ],
+)
+def test_escapes_are_resolved_as_everybody_resolves_them(text: str) -> None:
+    assert unquote(text) == urllib.parse.unquote(text)
+
+
 def test_a_wrong_set_up_is_a_value_error_of_ldreader() -> None:
     assert issubclass(MissingDependency, ConfigurationError)
     assert issubclass(ConfigurationError, LdreaderError)
@@ -169,7 +181,13 @@ def test_a_wrong_set_up_is_a_value_error_of_ldreader() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "package", "extra"), [("redis://localhost", "redis", "redis"), ("file:flags.yml", "yaml", "yaml")]
+    ("url", "package", "extra"),
+    [
+        ("redis://localhost?client=redis-py", "redis", "redis"),
+        ("redis+sentinel://localhost/flags", "redis", "redis"),
+        ("rediss+cluster://localhost", "redis", "redis"),
+        ("file:flags.yml", "yaml", "yaml"),
+    ],
 )
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     monkeypatch: pytest.MonkeyPatch, url: str, package: str, extra: str
@@ -186,6 +204,12 @@ def test_a_reader_opens_with_the_options_of_its_store() -> None:
     with pytest.raises(ConfigurationError, match="'prefx'; did you mean 'prefix'"):
         FlagReader.from_url("redis://localhost", prefx="staging")
     FlagReader.from_url("redis://localhost", prefix="staging", timeout=1, offline=True)
+
+
+@pytest.mark.parametrize("url", STORES[:3])
+def test_one_redis_is_opened_without_the_package(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    assert isinstance(open_requester(url), RedisRequester)
 
 
 def test_a_json_file_is_opened_and_read_without_any_client_package(tmp_path: Path) -> None:

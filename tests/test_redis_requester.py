@@ -1,17 +1,19 @@
-"""Redis through the package redis: what is sent, what a bad day costs, and what `close` closes."""
+"""Redis, through either client: what is sent, what a bad day costs, and what `close` closes."""
 
 from __future__ import annotations
 
 import select
 import socket
+import ssl
 import sys
 import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +22,8 @@ import redis
 
 from ldreader import ConfigurationError, FeatureRequester, FlagReader, MissingDependency, RedisRequester, StoreError
 from ldreader.requesters import open_requester
-from tests.servers import RedisServer, free_port
+from ldreader.wire.resp import Refusal
+from tests.servers import RedisServer, free_port, until
 
 USER = {"kind": "user", "key": "ada"}
 FLAG = '{"on": true, "variations": ["off", "on"], "fallthrough": {"variation": 1}}'
@@ -29,6 +32,30 @@ BOUND = 0.3
 REFS = [("features", "a"), ("features", "nowhere"), ("segments", "s")]
 SECRET = "s3same"
 MARGIN = 2.0  # only an upper bound for a busy machine: without a timeout these would hang
+
+Opens = Callable[..., Any]
+
+EITHER = [{}, {"client": "redis-py"}]
+"""Options that leave the choice of a client to ldreader, or make it."""
+
+UNREACHED = {"wire": OSError, "redis-py": redis.ConnectionError}
+LATE = {"wire": TimeoutError, "redis-py": redis.TimeoutError}
+REFUSED = {"wire": Refusal, "redis-py": redis.ResponseError}
+LOCKED_OUT = {"wire": Refusal, "redis-py": redis.AuthenticationError}
+"""The causes of errors, by the client that meets them."""
+
+
+@pytest.fixture(params=["wire", "redis-py"])
+def via(request: pytest.FixtureRequest) -> str:
+    """The client that reads."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def opened(via: str) -> Opens:
+    """Opens a requester that reads through that client."""
+    return partial(open_requester, client=via)
 
 
 @pytest.fixture
@@ -224,25 +251,34 @@ def read_each_way(requester: FeatureRequester) -> list[StoreError]:
     return errors
 
 
+def connected(client: Any) -> set[str]:
+    """The connections that the server has, by number."""
+    return {entry["id"] for entry in client.client_list()}
+
+
 def said(error: BaseException) -> str:
     """All that a traceback of the error shows, the causes too."""
     return "".join(traceback.format_exception(error))
 
 
 class TestWhatIsSent:
-    def test_items_of_both_kinds_are_read_by_plain_hget(self, redis_server: RedisServer, client: Any) -> None:
-        requester = open_requester(redis_server.url)
+    def test_items_of_both_kinds_are_read_by_plain_hget(
+        self, opened: Opens, redis_server: RedisServer, client: Any
+    ) -> None:
+        requester = opened(redis_server.url)
         requester.get_many(BOTH)  # opens the connection
         assert commands_sent(client, lambda: requester.get_many(BOTH)) == ["HGET", "HGET"]
 
-    def test_everything_is_read_by_two_plain_hgetall(self, redis_server: RedisServer, client: Any) -> None:
-        requester = open_requester(redis_server.url)
+    def test_everything_is_read_by_two_plain_hgetall(
+        self, opened: Opens, redis_server: RedisServer, client: Any
+    ) -> None:
+        requester = opened(redis_server.url)
         requester.get_all()
         assert commands_sent(client, requester.get_all) == ["HGETALL", "HGETALL"]
 
-    def test_all_commands_of_a_read_travel_together(self, redis_server: RedisServer) -> None:
+    def test_all_commands_of_a_read_travel_together(self, opened: Opens, redis_server: RedisServer) -> None:
         with Relay(redis_server.port) as relay:
-            requester = open_requester(f"redis://127.0.0.1:{relay.port}")
+            requester = opened(f"redis://127.0.0.1:{relay.port}")
             requester.get_many(BOTH)
             for read in (lambda: requester.get_many(BOTH), requester.get_all):
                 relay.pieces.clear()
@@ -250,8 +286,8 @@ class TestWhatIsSent:
                 assert len(relay.pieces) == 1
             requester.close()
 
-    def test_opening_a_reader_contacts_nothing(self) -> None:
-        with FlagReader.from_url(f"redis://127.0.0.1:{free_port()}") as reader:
+    def test_opening_a_reader_contacts_nothing(self, via: str) -> None:
+        with FlagReader.from_url(f"redis://127.0.0.1:{free_port()}", client=via) as reader:
             assert not reader.is_offline()
 
 
@@ -269,26 +305,28 @@ class TestPrefix:
         ],
     )
     def test_code_wins_over_the_url_and_empty_is_the_default(
-        self, redis_server: RedisServer, client: Any, query: str, options: dict[str, str], used: str
+        self, opened: Opens, redis_server: RedisServer, client: Any, query: str, options: dict[str, str], used: str
     ) -> None:
         key = uuid.uuid4().hex
         client.hset(f"{used}:features", key, FLAG)
-        assert open_requester(redis_server.url + query, **options).get_many([("features", key)])
+        assert opened(redis_server.url + query, **options).get_many([("features", key)])
         client.hdel(f"{used}:features", key)
 
 
 class TestOptions:
-    def test_a_database_is_chosen_by_path_or_option(self, redis_server: RedisServer, prefix: str) -> None:
+    def test_a_database_is_chosen_by_path_or_option(
+        self, opened: Opens, redis_server: RedisServer, prefix: str
+    ) -> None:
         with redis.Redis.from_url(f"{redis_server.url}/3") as third:
             third.hset(f"{prefix}:features", "a", FLAG)
         for url in (f"{redis_server.url}/3", f"{redis_server.url}?db=3", f"unix://{redis_server.socket_path}?db=3"):
-            assert open_requester(url, prefix=prefix).get_many([("features", "a")])
-        assert open_requester(redis_server.url, prefix=prefix).get_many([("features", "a")]) == {}
+            assert opened(url, prefix=prefix).get_many([("features", "a")])
+        assert opened(redis_server.url, prefix=prefix).get_many([("features", "a")]) == {}
 
-    def test_an_option_in_code_wins_over_the_url(self, redis_server: RedisServer, prefix: str) -> None:
+    def test_an_option_in_code_wins_over_the_url(self, opened: Opens, redis_server: RedisServer, prefix: str) -> None:
         with redis.Redis.from_url(f"{redis_server.url}/3") as third:
             third.hset(f"{prefix}:features", "a", FLAG)
-        assert open_requester(f"{redis_server.url}/2?prefix={prefix}", db=3).get_many([("features", "a")])
+        assert opened(f"{redis_server.url}/2?prefix={prefix}", db=3).get_many([("features", "a")])
 
     @pytest.mark.parametrize("url", ["redis://localhost?prefx=a", "redis://localhost?socket_timout=1"])
     def test_an_unknown_option_in_the_url_names_the_nearest(self, url: str) -> None:
@@ -303,10 +341,125 @@ class TestOptions:
         with pytest.raises(ConfigurationError, match="socket_timeout"):
             open_requester("redis://localhost?socket_timeout=soon")
 
-    def test_the_missing_package_is_named_when_opening(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("url", "options"),
+        [
+            ("redis://localhost", {"client": "redis-py"}),
+            ("redis://localhost?client=redis-py", {}),
+            ("redis://localhost", {"credential_provider": object()}),
+            ("redis://localhost?protocol=3", {}),
+            ("redis+sentinel://localhost/flags", {}),
+            ("redis+cluster://localhost", {}),
+        ],
+    )
+    def test_the_missing_package_is_named_when_opening_what_needs_it(
+        self, monkeypatch: pytest.MonkeyPatch, url: str, options: dict[str, Any]
+    ) -> None:
         monkeypatch.setitem(sys.modules, "redis", None)
         with pytest.raises(MissingDependency, match=r"pip install 'ldreader\[redis\]'"):
-            open_requester("redis://localhost")
+            open_requester(url, **options)
+
+    @pytest.mark.parametrize(("query", "options"), [("?prefx=a", {}), ("", {"prefx": "a"})])
+    def test_without_the_package_an_unknown_option_still_names_the_nearest(
+        self, monkeypatch: pytest.MonkeyPatch, query: str, options: dict[str, str]
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "redis", None)
+        with pytest.raises(MissingDependency) as caught:
+            open_requester(f"redis://localhost{query}", **options)
+        assert "unknown option for Redis 'prefx'; did you mean 'prefix'?" in str(caught.value)
+        assert "pip install 'ldreader[redis]'" in str(caught.value)
+
+
+class TestTheChoiceOfAClient:
+    def client_of(self, url: str, **options: Any) -> str:
+        requester = open_requester(url, **options)
+        requester.close()
+        assert isinstance(requester, RedisRequester)
+        return type(requester._redis).__name__
+
+    @pytest.mark.parametrize(
+        ("url", "options"),
+        [
+            ("redis://localhost", {}),
+            ("redis://localhost?", {"prefix": "p", "timeout": 1}),
+            ("redis://me:pass%20word@localhost:6380/2?prefix=p&timeout=1", {}),
+            ("redis://localhost?username=me&password=word&db=2", {}),
+            ("redis://localhost", {"username": "me", "password": "word", "db": 2}),
+            ("redis://localhost", {"username": None, "password": None, "db": None}),
+            ("redis://[::1]:6379", {}),
+            ("rediss://localhost?ssl_ca_certs=a&ssl_cert_reqs=none&ssl_check_hostname=no", {}),
+            ("rediss://localhost", {"ssl_certfile": "a", "ssl_keyfile": "b", "ssl_cert_reqs": None}),
+            ("unix:///run/redis.sock?db=1", {}),
+            ("unix://me:word@/run/redis.sock", {}),
+            ("redis://localhost?socket_timeout=9", {"timeout": 1}),
+        ],
+    )
+    def test_the_wire_serves_one_server_without_the_package(
+        self, monkeypatch: pytest.MonkeyPatch, url: str, options: dict[str, Any]
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "redis", None)
+        assert self.client_of(url, **options) == "Wire"
+        assert self.client_of(url, **options, client="wire") == "Wire"
+
+    @pytest.mark.parametrize(
+        ("url", "options", "said"),
+        [
+            ("redis+sentinel://localhost/flags", {}, "redis+sentinel://"),
+            ("redis+cluster://localhost", {}, "redis+cluster://"),
+            ("redis://localhost?protocol=3", {}, "the option 'protocol'"),
+            ("redis://localhost?socket_timeout=1", {}, "the option 'socket_timeout'"),
+            ("redis://localhost", {"max_connections": 1}, "the option 'max_connections'"),
+            (
+                "redis://localhost",
+                {"credential_provider": redis.CredentialProvider()},
+                "the option",
+            ),
+            ("redis://localhost", {"password": b"word"}, "such a password"),
+            ("rediss://localhost", {"ssl_cert_reqs": ssl.CERT_NONE}, "such a ssl_cert_reqs"),
+            ("rediss://localhost", {"ssl_ca_data": "x"}, "the option 'ssl_ca_data'"),
+        ],
+    )
+    def test_the_package_serves_the_rest(self, url: str, options: dict[str, Any], said: str) -> None:
+        assert self.client_of(url, **options) == "RedisPy"
+        with pytest.raises(ConfigurationError) as caught:
+            open_requester(url, **options, client="wire")
+        assert str(caught.value).startswith(f"the client 'wire' does not serve {said}")
+        assert "leave client out" in str(caught.value)
+
+    @pytest.mark.parametrize(("query", "options"), [("?client=redis-py", {}), ("", {"client": "redis-py"})])
+    def test_the_package_can_be_asked_for(self, query: str, options: dict[str, str]) -> None:
+        assert self.client_of(f"redis://localhost{query}", **options) == "RedisPy"
+
+    def test_code_wins_over_the_url(self) -> None:
+        assert self.client_of("redis://localhost?client=redis-py", client="wire") == "Wire"
+
+    @pytest.mark.parametrize(
+        ("client", "said"),
+        [
+            ("redis_py", "unknown client for Redis 'redis_py'; did you mean 'redis-py'?"),
+            ("", "unknown client for Redis ''; known: redis-py, wire"),
+            (object(), "unknown client for Redis 'object'; known: redis-py, wire"),
+        ],
+    )
+    def test_an_unknown_one_names_the_known(self, client: Any, said: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            open_requester("redis://localhost", client=client)
+        assert str(caught.value) == said
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"ssl_cert_reqs": ""}, "ssl_cert_reqs must be required, optional or none, not ''"),
+            ({"ssl_cert_reqs": "requird"}, "ssl_cert_reqs must be required, optional or none, not 'requird'"),
+            ({"ssl_keyfile": "key.pem"}, "ssl_keyfile is of no use without ssl_certfile"),
+        ],
+    )
+    def test_options_of_tls_that_make_no_sense_are_refused_when_opening(
+        self, options: dict[str, str], said: str
+    ) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            open_requester("rediss://localhost", **options)
+        assert str(caught.value) == said
 
 
 class TestClose:
@@ -316,60 +469,58 @@ class TestClose:
         RedisRequester(client).close()
         assert connections.get_connection().is_connected if hasattr(connections, "is_connected") else client.ping()
 
-    def test_connections_of_its_own_are_closed(self, redis_server: RedisServer, client: Any) -> None:
-        name = f"reader-{uuid.uuid4().hex}"
-        requester = open_requester(f"{redis_server.url}?client_name={name}")
+    def test_connections_of_its_own_are_closed(self, opened: Opens, redis_server: RedisServer, client: Any) -> None:
+        requester = opened(redis_server.url)
+        before = connected(client)
         requester.get_all()
-        assert any(entry["name"] == name for entry in client.client_list())
+        (own,) = connected(client) - before
         requester.close()
-        deadline = time.monotonic() + MARGIN
-        while any(entry["name"] == name for entry in client.client_list()):
-            assert time.monotonic() < deadline
+        until(lambda: own not in connected(client), "the connection to be closed")
 
-    def test_a_closed_requester_opens_again_when_asked(self, redis_server: RedisServer) -> None:
-        requester = open_requester(redis_server.url)
+    def test_a_closed_requester_opens_again_when_asked(self, opened: Opens, redis_server: RedisServer) -> None:
+        requester = opened(redis_server.url)
         requester.close()
         assert requester.get_all().keys() == {"features", "segments"}
 
 
 class TestBadDays:
     def test_an_item_that_cannot_be_had_spoils_nobody_else(
-        self, redis_server: RedisServer, client: Any, prefix: str
+        self, opened: Opens, redis_server: RedisServer, client: Any, prefix: str
     ) -> None:
         client.set(f"{prefix}:segments", "a string where a hash belongs")
         client.hset(f"{prefix}:features", "a", FLAG)
-        found = open_requester(redis_server.url, prefix=prefix).get_many(BOTH)
+        found = opened(redis_server.url, prefix=prefix).get_many(BOTH)
         assert found["features", "a"] == FLAG.encode()
         assert isinstance(found["segments", "s"], StoreError)
         assert "WRONGTYPE" in str(found["segments", "s"])
 
     def test_a_single_item_that_cannot_be_had_is_an_error_in_its_place(
-        self, redis_server: RedisServer, client: Any, prefix: str
+        self, opened: Opens, redis_server: RedisServer, client: Any, prefix: str
     ) -> None:
         client.set(f"{prefix}:features", "a string where a hash belongs")
-        requester = open_requester(redis_server.url, prefix=prefix)
+        requester = opened(redis_server.url, prefix=prefix)
         assert isinstance(requester.get_many([("features", "a")])["features", "a"], StoreError)
         with pytest.raises(StoreError, match="refused to read.*WRONGTYPE"):
             requester.get_all()
 
     @pytest.mark.parametrize("read", ["get_many", "get_all"])
-    def test_a_closed_port_is_a_store_that_does_not_answer(self, read: str) -> None:
-        requester = open_requester(f"redis://127.0.0.1:{free_port()}", timeout=BOUND)
+    def test_a_closed_port_is_a_store_that_does_not_answer(self, opened: Opens, via: str, read: str) -> None:
+        requester = opened(f"redis://127.0.0.1:{free_port()}", timeout=BOUND)
         with pytest.raises(StoreError, match="is it running, and is the store URL right") as caught:
             requester.get_all() if read == "get_all" else requester.get_many(BOTH)
-        assert isinstance(caught.value.__cause__, redis.RedisError)
+        assert isinstance(caught.value.__cause__, UNREACHED[via])
 
-    def test_a_silent_server_costs_a_request_one_timeout(self, silent_port: int) -> None:
-        reader = FlagReader.from_url(f"redis://127.0.0.1:{silent_port}?timeout={BOUND}")
+    def test_a_silent_server_costs_a_request_one_timeout(self, via: str, silent_port: int) -> None:
+        reader = FlagReader.from_url(f"redis://127.0.0.1:{silent_port}?timeout={BOUND}", client=via)
         start = time.monotonic()
         with reader.request(USER) as flags:
             details = [flags.variation_detail(key, "default") for key in ("a", "b", "c", "d", "e", "f", "g", "h", "i")]
         assert time.monotonic() - start < BOUND + MARGIN
         assert {(detail.value, detail.reason["errorKind"]) for detail in details} == {("default", "EXCEPTION")}
 
-    def test_a_paused_server_costs_a_request_one_timeout(self) -> None:
+    def test_a_paused_server_costs_a_request_one_timeout(self, via: str) -> None:
         with RedisServer() as server:
-            reader = FlagReader.from_url(f"{server.url}?timeout={BOUND}")
+            reader = FlagReader.from_url(f"{server.url}?timeout={BOUND}", client=via)
             assert reader.variation_detail("a", USER, 1).reason["errorKind"] == "FLAG_NOT_FOUND"
             server.pause()
             start = time.monotonic()
@@ -379,20 +530,21 @@ class TestBadDays:
             assert reader.variation_detail("a", USER, 1).reason["errorKind"] == "FLAG_NOT_FOUND"
 
     def test_a_connection_that_the_server_closed_costs_a_reconnect_and_no_default(
-        self, redis_server: RedisServer, client: Any, prefix: str
+        self, via: str, redis_server: RedisServer, client: Any, prefix: str
     ) -> None:
         client.hset(f"{prefix}:features", "a", FLAG)
-        name = f"reader-{uuid.uuid4().hex}"
-        reader = FlagReader.from_url(f"{redis_server.url}?prefix={prefix}&client_name={name}")
+        reader = FlagReader.from_url(f"{redis_server.url}?prefix={prefix}", client=via)
         for _ in range(3):
+            before = connected(client)
             assert reader.variation("a", USER, "default") == "on"
-            (connection,) = [entry["id"] for entry in client.client_list() if entry["name"] == name]
+            (connection,) = connected(client) - before
             client.client_kill_filter(_id=connection)
         assert reader.variation("a", USER, "default") == "on"
+        reader.close()
 
-    def test_a_server_that_came_back_is_used_again_by_the_same_reader(self) -> None:
+    def test_a_server_that_came_back_is_used_again_by_the_same_reader(self, via: str) -> None:
         with RedisServer() as server:
-            reader = FlagReader.from_url(f"{server.url}?timeout={BOUND}")
+            reader = FlagReader.from_url(f"{server.url}?timeout={BOUND}", client=via)
             assert reader.all_flags_state(USER).valid
             server.stop()
             assert not reader.all_flags_state(USER).valid
@@ -400,19 +552,19 @@ class TestBadDays:
             assert reader.all_flags_state(USER).valid
 
     @pytest.mark.parametrize("given", ["url", "code"])
-    def test_a_refused_password_is_not_shown(self, given: str, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_refused_password_is_not_shown(self, via: str, given: str, caplog: pytest.LogCaptureFixture) -> None:
         with RedisServer("--requirepass", "right") as server:
             address = f"127.0.0.1:{server.port}"
             reader = (
-                FlagReader.from_url(f"redis://:wr0ng%2Fsecret@{address}")
+                FlagReader.from_url(f"redis://:wr0ng%2Fsecret@{address}", client=via)
                 if given == "url"
-                else FlagReader.from_url(f"redis://{address}", password="wr0ng/secret")
+                else FlagReader.from_url(f"redis://{address}", password="wr0ng/secret", client=via)
             )
             assert reader.variation_detail("a", USER, 1).reason["errorKind"] == "EXCEPTION"
             assert len(caplog.records) == 1
             assert "password" in caplog.text
             assert "wr0ng" not in caplog.text
-            opened = FlagReader.from_url(f"redis://:right@{address}")
+            opened = FlagReader.from_url(f"redis://:right@{address}", client=via)
             assert opened.variation_detail("a", USER, 1).reason["errorKind"] == "FLAG_NOT_FOUND"
 
 
@@ -434,14 +586,18 @@ class TestTheCommands:
         requester.close()
         return [command for command in seen if command.split()[0] not in ("HELLO", "CLIENT")]
 
-    def test_a_look_up_is_one_hget_an_item(self, redis_server: RedisServer, client: Any, filled: str) -> None:
-        requester = open_requester(redis_server.url, prefix=filled)
+    def test_a_look_up_is_one_hget_an_item(
+        self, opened: Opens, redis_server: RedisServer, client: Any, filled: str
+    ) -> None:
+        requester = opened(redis_server.url, prefix=filled)
         wanted = [f"HGET {filled}:features a", f"HGET {filled}:features nowhere", f"HGET {filled}:segments s"]
         assert self.commands(client, filled, requester, *REFS) == wanted
         assert self.commands(client, filled, requester, REFS[0]) == wanted[:1]
 
-    def test_everything_is_two_hgetall(self, redis_server: RedisServer, client: Any, filled: str) -> None:
-        requester = open_requester(redis_server.url, prefix=filled)
+    def test_everything_is_two_hgetall(
+        self, opened: Opens, redis_server: RedisServer, client: Any, filled: str
+    ) -> None:
+        requester = opened(redis_server.url, prefix=filled)
         wanted = [f"HGETALL {filled}:features", f"HGETALL {filled}:segments"]
         assert self.commands(client, filled, requester) == wanted
 
@@ -457,17 +613,17 @@ class TestTheCommands:
                 f"HGETALL {filled}:segments",
             ]
 
-    def test_a_user_who_may_only_read_the_prefix_is_enough(self, own_server: RedisServer) -> None:
+    def test_a_user_who_may_only_read_the_prefix_is_enough(self, opened: Opens, own_server: RedisServer) -> None:
         with redis.Redis.from_url(own_server.url) as client:
             client.hset("mine:features", "a", '{"version": 1}')
             rights = ["resetkeys", "~mine:*", "resetchannels", "-@all", "+hget", "+hgetall", "+get", "+smembers"]
             client.execute_command("ACL", "SETUSER", "reader", "on", f">{SECRET}", *rights, "+exists")
         url = own_server.url.replace("//", f"//reader:{SECRET}@")
-        requester = open_requester(url, prefix="mine")
+        requester = opened(url, prefix="mine")
         assert requester.get_many(REFS) == {("features", "a"): b'{"version": 1}'}
         assert requester.get_all() == {"features": {"a": b'{"version": 1}'}, "segments": {}}
         requester.close()
-        other = open_requester(url, prefix="theirs")
+        other = opened(url, prefix="theirs")
         refused = other.get_many(REFS)
         assert list(refused) == REFS
         assert all(isinstance(error, StoreError) and "permission" in str(error) for error in refused.values())
@@ -478,9 +634,9 @@ class TestTheCommands:
 
 class TestRoundTrips:
     @pytest.fixture
-    def requester(self, proxy: Proxy, filled: str) -> Iterator[FeatureRequester]:
+    def requester(self, opened: Opens, proxy: Proxy, filled: str) -> Iterator[FeatureRequester]:
         """A requester that is connected, with the round trips of that forgotten."""
-        requester = open_requester(proxy.url, prefix=filled)
+        requester = opened(proxy.url, prefix=filled)
         requester.get_many(REFS[:1])
         proxy.turns.clear()
         yield requester
@@ -503,6 +659,16 @@ class TestRoundTrips:
         assert requester.get_many([]) == {}
         assert proxy.round_trips == 0
 
+    def test_a_new_connection_of_the_wire_is_none_besides(
+        self, redis_server: RedisServer, proxy: Proxy, filled: str
+    ) -> None:
+        redis_server.ask("ACL", "SETUSER", "newcomer", "on", f">{SECRET}", "~*", "+hget", "+select")
+        url = proxy.url.replace("://", f"://newcomer:{SECRET}@")
+        requester = open_requester(f"{url}/1?client=wire", prefix=filled)
+        assert requester.get_many(REFS) == {}
+        assert (proxy.round_trips, proxy.connections) == (1, 1)
+        requester.close()
+
     def test_each_read_is_a_round_trip_of_its_own_on_the_same_connection(
         self, proxy: Proxy, requester: FeatureRequester
     ) -> None:
@@ -514,11 +680,11 @@ class TestRoundTrips:
 
 class TestARefusal:
     def test_an_item_of_another_type_is_an_error_in_its_place(
-        self, redis_server: RedisServer, client: Any, filled: str
+        self, opened: Opens, via: str, redis_server: RedisServer, client: Any, filled: str
     ) -> None:
         client.delete(f"{filled}:segments")
         client.set(f"{filled}:segments", "a string")
-        requester = open_requester(redis_server.url, prefix=filled)
+        requester = opened(redis_server.url, prefix=filled)
         found = requester.get_many(REFS)
         assert found[REFS[0]] == b'{"version": 1}'
         assert REFS[1] not in found
@@ -526,35 +692,42 @@ class TestARefusal:
         assert "WRONGTYPE" in str(found[REFS[2]])
         (alone,) = requester.get_many(REFS[2:]).values()
         assert isinstance(alone, StoreError)
-        assert isinstance(alone.__cause__, redis.ResponseError)
+        assert isinstance(alone.__cause__, REFUSED[via])
         requester.close()
 
     def test_a_kind_of_another_type_fails_the_read_of_everything(
-        self, redis_server: RedisServer, client: Any, filled: str
+        self, opened: Opens, redis_server: RedisServer, client: Any, filled: str
     ) -> None:
         client.delete(f"{filled}:segments")
         client.set(f"{filled}:segments", "a string")
-        requester = open_requester(redis_server.url, prefix=filled)
+        requester = opened(redis_server.url, prefix=filled)
         with pytest.raises(StoreError, match="WRONGTYPE"):
             requester.get_all()
         assert requester.get_many(REFS[:1]) == {REFS[0]: b'{"version": 1}'}
         requester.close()
 
-    def test_a_database_that_is_not_there_is_a_store_error(self, redis_server: RedisServer) -> None:
-        requester = open_requester(f"{redis_server.url}/99")
-        # Selecting it is part of connecting, so a single command is refused in its place and several are as a whole.
-        assert "out of range" in str(requester.get_many(REFS[:1])[REFS[0]])
-        with pytest.raises(StoreError, match="out of range"):
+    def test_a_database_that_is_not_there_is_a_store_error(
+        self, opened: Opens, via: str, redis_server: RedisServer
+    ) -> None:
+        requester = opened(f"{redis_server.url}/99")
+        if via == "wire":
+            with pytest.raises(StoreError, match="Redis refused to read: DB index is out of range"):
+                requester.get_many(REFS[:1])
+        else:
+            # Selecting it is part of connecting, so a single command is refused in its place and several as a whole.
+            assert "out of range" in str(requester.get_many(REFS[:1])[REFS[0]])
+        with pytest.raises(StoreError, match="out of range") as caught:
             requester.get_many(REFS)
+        assert caught.value.answered
         with pytest.raises(StoreError, match="out of range"):
             requester.get_all()
         requester.close()
 
     def test_bytes_that_are_no_text_are_given_as_they_are(
-        self, redis_server: RedisServer, client: Any, filled: str
+        self, opened: Opens, redis_server: RedisServer, client: Any, filled: str
     ) -> None:
         client.hset(f"{filled}:features", "bad", b"\xff")
-        requester = open_requester(redis_server.url, prefix=filled)
+        requester = opened(redis_server.url, prefix=filled)
         assert requester.get_all()["features"] == {"a": b'{"version": 1}', "bad": b"\xff"}
         reader = FlagReader(requester)
         assert reader.variation_detail("bad", USER, 1).reason["errorKind"] == "MALFORMED_FLAG"
@@ -572,38 +745,38 @@ class TestARefusal:
 
 
 class TestARedisThatDoesNotAnswer:
-    def test_nothing_is_contacted_on_opening(self, silent: socket.socket) -> None:
-        open_requester(url_of(silent)).close()
-        FlagReader.from_url(url_of(silent))
+    def test_nothing_is_contacted_on_opening(self, opened: Opens, via: str, silent: socket.socket) -> None:
+        opened(url_of(silent)).close()
+        FlagReader.from_url(url_of(silent), client=via)
         assert connections_to(silent) == 0
 
-    def test_a_closed_port_is_no_error_before_the_first_read(self) -> None:
-        requester = open_requester(f"redis://127.0.0.1:{free_port()}", timeout=BOUND)
+    def test_a_closed_port_is_no_error_before_the_first_read(self, opened: Opens, via: str) -> None:
+        requester = opened(f"redis://127.0.0.1:{free_port()}", timeout=BOUND)
         assert requester.get_many([]) == {}
         started = time.monotonic()
         for error in read_each_way(requester):
             assert "Redis did not answer" in str(error)
             assert "is it running" in str(error)
-            assert isinstance(error.__cause__, redis.ConnectionError)
+            assert isinstance(error.__cause__, UNREACHED[via])
         assert time.monotonic() - started < 3 * BOUND + MARGIN
 
     @pytest.mark.parametrize("refs", [REFS[:1], REFS, None], ids=["one", "many", "all"])
     def test_a_silent_server_is_waited_for_once_and_no_longer_than_the_timeout(
-        self, silent: socket.socket, refs: list[tuple[str, str]] | None
+        self, opened: Opens, via: str, silent: socket.socket, refs: list[tuple[str, str]] | None
     ) -> None:
-        requester = open_requester(url_of(silent), timeout=BOUND)
+        requester = opened(url_of(silent), timeout=BOUND)
         started = time.monotonic()
         with pytest.raises(StoreError, match="Redis did not answer") as caught:
             requester.get_many(refs) if refs else requester.get_all()
         elapsed = time.monotonic() - started
         assert BOUND * 0.9 < elapsed < BOUND + MARGIN
-        assert isinstance(caught.value.__cause__, redis.TimeoutError)
+        assert isinstance(caught.value.__cause__, LATE[via])
         assert connections_to(silent) == 1
 
-    def test_a_late_answer_is_not_taken_for_the_next_one(self, own_server: RedisServer) -> None:
+    def test_a_late_answer_is_not_taken_for_the_next_one(self, opened: Opens, own_server: RedisServer) -> None:
         with redis.Redis.from_url(own_server.url) as client:
             client.hset("launchdarkly:features", mapping={"a": "first", "b": "second"})
-        requester = open_requester(own_server.url, timeout=BOUND)
+        requester = opened(own_server.url, timeout=BOUND)
         assert requester.get_many([("features", "a")]) == {("features", "a"): b"first"}
         own_server.pause()
         with pytest.raises(StoreError):
@@ -612,8 +785,8 @@ class TestARedisThatDoesNotAnswer:
         assert requester.get_many([("features", "b")]) == {("features", "b"): b"second"}
         requester.close()
 
-    def test_a_server_that_hangs_up_each_time_is_asked_twice(self, proxy: Proxy, filled: str) -> None:
-        requester = open_requester(proxy.url, prefix=filled)
+    def test_a_server_that_hangs_up_each_time_is_asked_twice(self, opened: Opens, proxy: Proxy, filled: str) -> None:
+        requester = opened(proxy.url, prefix=filled)
         requester.get_all()
         proxy.to_cut = 1_000_000
         with pytest.raises(StoreError, match="Redis did not answer"):
@@ -623,8 +796,8 @@ class TestARedisThatDoesNotAnswer:
         assert requester.get_many(REFS[:1]) == {REFS[0]: b'{"version": 1}'}
         requester.close()
 
-    def test_a_flag_gives_its_default_with_the_reason_exception(self) -> None:
-        reader = FlagReader.from_url(f"redis://127.0.0.1:{free_port()}", timeout=BOUND)
+    def test_a_flag_gives_its_default_with_the_reason_exception(self, via: str) -> None:
+        reader = FlagReader.from_url(f"redis://127.0.0.1:{free_port()}", timeout=BOUND, client=via)
         detail = reader.variation_detail("a", USER, "default")
         assert detail.value == "default"
         assert detail.reason == {"kind": "ERROR", "errorKind": "EXCEPTION"}
@@ -633,9 +806,9 @@ class TestARedisThatDoesNotAnswer:
 class TestALostConnection:
     @pytest.mark.parametrize("refs", [REFS[:1], REFS, None], ids=["one", "many", "all"])
     def test_one_that_redis_has_ended_costs_one_reconnect_and_no_error(
-        self, own_server: RedisServer, refs: list[tuple[str, str]] | None
+        self, opened: Opens, own_server: RedisServer, refs: list[tuple[str, str]] | None
     ) -> None:
-        requester = open_requester(own_server.url)
+        requester = opened(own_server.url)
         requester.get_all()
         with redis.Redis.from_url(own_server.url) as client:
             before = client.info("stats")["total_connections_received"]
@@ -647,10 +820,10 @@ class TestALostConnection:
 
     @pytest.mark.parametrize("refs", [REFS[:1], REFS, None], ids=["one", "many", "all"])
     def test_one_that_ends_before_the_answer_is_asked_again(
-        self, proxy: Proxy, filled: str, refs: list[tuple[str, str]] | None
+        self, opened: Opens, proxy: Proxy, filled: str, refs: list[tuple[str, str]] | None
     ) -> None:
-        requester = open_requester(proxy.url, prefix=filled)
-        expected = open_requester(proxy.url, prefix=filled).get_many(REFS)
+        requester = opened(proxy.url, prefix=filled)
+        expected = opened(proxy.url, prefix=filled).get_many(REFS)
         everything = requester.get_all()
         before = proxy.connections
         proxy.to_cut = 1
@@ -676,7 +849,7 @@ class TestTheApplicationsClient:
 
 
 class TestUrl:
-    def test_a_database_and_a_unix_socket_can_be_named(self, own_server: RedisServer) -> None:
+    def test_a_database_and_a_unix_socket_can_be_named(self, opened: Opens, own_server: RedisServer) -> None:
         with redis.Redis.from_url(own_server.url, db=3) as client:
             client.hset("launchdarkly:features", "third", "{}")
         host = own_server.url.removeprefix("redis")
@@ -688,14 +861,20 @@ class TestUrl:
             (f"unix://{own_server.socket_path}", set()),
             (f"unix://{own_server.socket_path}?db=3&timeout=1", {"third"}),
         ):
-            requester = open_requester(url)
+            requester = opened(url)
             assert requester.get_all()["features"].keys() == keys
             requester.close()
 
-    def test_an_option_in_code_wins_over_the_url(self, own_server: RedisServer) -> None:
+    @pytest.mark.parametrize(
+        ("in_url", "in_code"),
+        [("", {}), ("&client=redis-py", {}), ("&client=redis-py&max_connections=1", {"max_connections": 2})],
+    )
+    def test_an_option_in_code_wins_over_the_url(
+        self, own_server: RedisServer, in_url: str, in_code: dict[str, Any]
+    ) -> None:
         with redis.Redis.from_url(own_server.url, db=3) as client:
             client.hset("launchdarkly:features", "third", "{}")
-        requester = open_requester(f"{own_server.url}/1?db=2&max_connections=1", db=3, max_connections=2)
+        requester = open_requester(f"{own_server.url}/1?db=2{in_url}", db=3, **in_code)
         assert requester.get_all()["features"].keys() == {"third"}
         requester.close()
 
@@ -714,16 +893,16 @@ class TestUrl:
             silent.close()  # what nobody has accepted is reset
             assert isinstance(first.exception(), StoreError)
 
-    def test_a_timeout_in_code_wins_over_the_url(self, silent: socket.socket) -> None:
+    def test_a_timeout_in_code_wins_over_the_url(self, opened: Opens, silent: socket.socket) -> None:
         started = time.monotonic()
         with pytest.raises(StoreError):
-            open_requester(f"{url_of(silent)}?timeout=1000", timeout=BOUND).get_all()
+            opened(f"{url_of(silent)}?timeout=1000", timeout=BOUND).get_all()
         assert time.monotonic() - started < BOUND + MARGIN
 
-    def test_a_timeout_of_the_url_counts(self, silent: socket.socket) -> None:
+    def test_a_timeout_of_the_url_counts(self, opened: Opens, silent: socket.socket) -> None:
         started = time.monotonic()
         with pytest.raises(StoreError):
-            open_requester(f"{url_of(silent)}?timeout={BOUND}").get_all()
+            opened(f"{url_of(silent)}?timeout={BOUND}").get_all()
         assert BOUND * 0.9 < time.monotonic() - started < BOUND + MARGIN
 
     @pytest.mark.parametrize("query", ["?prefx=a", "?prefx=", "?prefx"])
@@ -747,9 +926,12 @@ class TestUrl:
             ("redis://localhost?max_connections=x", "max_connections"),
         ],
     )
-    def test_one_that_cannot_be_used_is_refused_when_opening(self, url: str, said: str) -> None:
+    @pytest.mark.parametrize("options", EITHER)
+    def test_one_that_cannot_be_used_is_refused_when_opening(
+        self, url: str, said: str, options: dict[str, str]
+    ) -> None:
         with pytest.raises(ConfigurationError, match="Redis URL cannot be used") as caught:
-            open_requester(url)
+            open_requester(url, **options)
         assert said in str(caught.value)
 
 
@@ -761,20 +943,22 @@ class TestPasswords:
             client.config_set("requirepass", SECRET)
         return own_server
 
-    def test_the_right_one_opens_from_url_and_code(self, locked: RedisServer) -> None:
+    def test_the_right_one_opens_from_url_and_code(self, opened: Opens, locked: RedisServer) -> None:
         for url, options in (
             (locked.url.replace("//", f"//:{SECRET}@"), {}),
             (f"{locked.url}?password={SECRET}", {}),
             (locked.url, {"password": SECRET}),
             (locked.url.replace("//", "//:wrong@"), {"password": SECRET}),
         ):
-            requester = open_requester(url, **options)
+            requester = opened(url, **options)
             assert requester.get_all() == {"features": {}, "segments": {}}
             requester.close()
 
     @pytest.mark.parametrize(("query", "options"), [("", {}), ("?password=wr0ng", {}), ("", {"password": "wr0ng"})])
     def test_a_wrong_one_is_a_store_error_that_does_not_show_it(
         self,
+        opened: Opens,
+        via: str,
         locked: RedisServer,
         query: str,
         options: dict[str, Any],
@@ -782,21 +966,21 @@ class TestPasswords:
         capfd: pytest.CaptureFixture[str],
     ) -> None:
         url = locked.url.replace("//", "//someone:0ther-wr0ng@") + query
-        for error in read_each_way(open_requester(url, **options)):
+        for error in read_each_way(opened(url, **options)):
             assert "wr0ng" not in said(error)
-            assert isinstance(error.__cause__, redis.AuthenticationError)
-        assert FlagReader.from_url(url, **options).variation("a", USER, 1) == 1
+            assert isinstance(error.__cause__, LOCKED_OUT[via])
+        assert FlagReader.from_url(url, **options, client=via).variation("a", USER, 1) == 1
         out, err = capfd.readouterr()
         shown = caplog.text + out + err
         assert "refused the user name or password" in shown
         assert "wr0ng" not in shown
 
-    def test_none_where_one_is_asked_for_is_a_store_error(self, locked: RedisServer) -> None:
-        for error in read_each_way(open_requester(locked.url)):
+    def test_none_where_one_is_asked_for_is_a_store_error(self, opened: Opens, locked: RedisServer) -> None:
+        for error in read_each_way(opened(locked.url)):
             assert "authenticat" in str(error).lower()
 
-    def test_a_server_that_is_not_there_does_not_show_one(self) -> None:
-        requester = open_requester(f"redis://someone:{SECRET}@127.0.0.1:{free_port()}?password={SECRET}")
+    def test_a_server_that_is_not_there_does_not_show_one(self, opened: Opens) -> None:
+        requester = opened(f"redis://someone:{SECRET}@127.0.0.1:{free_port()}?password={SECRET}")
         for error in read_each_way(requester):
             assert SECRET not in said(error)
 
@@ -819,9 +1003,10 @@ class TestPasswords:
             f"{SECRET}@localhost:6379",
         ],
     )
-    def test_a_url_that_is_refused_does_not_show_one(self, url: str) -> None:
+    @pytest.mark.parametrize("options", EITHER)
+    def test_a_url_that_is_refused_does_not_show_one(self, url: str, options: dict[str, str]) -> None:
         with pytest.raises(ConfigurationError) as caught:
-            open_requester(url)
+            open_requester(url, **options)
         shown = "".join(traceback.format_exception_only(caught.value))
         assert SECRET not in shown
         assert caught.value.__cause__ is None or SECRET not in str(caught.value.__cause__)

@@ -98,9 +98,10 @@ class TestYamlFileRequester(RequesterBehaviour):
 
 
 class TestRedisRequesterOfAUrl(RequesterBehaviour):
-    @pytest.fixture
-    def store(self, redis_server: RedisServer) -> Iterator[RedisStore]:
-        store = RedisStore(redis_server.url, lambda prefix: open_requester(redis_server.url, prefix=prefix))
+    @pytest.fixture(params=["wire", "redis-py"])
+    def store(self, redis_server: RedisServer, request: pytest.FixtureRequest) -> Iterator[RedisStore]:
+        url = f"{redis_server.url}?client={request.param}"
+        store = RedisStore(redis_server.url, lambda prefix: open_requester(url, prefix=prefix))
         yield store
         store.client.close()
 

@@ -141,7 +141,7 @@ class TestReading:
 
     def test_the_objects_of_a_list_are_checked_as_they_are_reached(self) -> None:
         assert list(objects({}, "at")) == []
-        found = objects({"at": [{"a": 1}, 7]}, "at")
+        found = iter(objects({"at": [{"a": 1}, 7]}, "at"))
         assert next(found) == {"a": 1}
         with pytest.raises(WrongShape, match="^1 must be an object$"):
             next(found)

@@ -1,14 +1,21 @@
 """Flags in DynamoDB: one table, partition key ``namespace``, sort key ``key`` (spec: store schemas, section 3).
 
 The requester knows the layout; the client behind it is reached through one method, ``call``, which takes and gives
-DynamoDB's own JSON.
+DynamoDB's own JSON. Behind it stands ldreader's own client for the usual case, or boto3.
 """
 
 from __future__ import annotations
 
+import os
+import time
+
 from ..errors import ConfigurationError, StoreError
 from ..schema import FEATURES, SEGMENTS
-from . import DEFAULT_TIMEOUT, client_package, flag_of, seconds, split_query, unknown
+from ..twins import json_dumps, json_loads
+from ..wire import credentials, sigv4
+from ..wire.connection import MalformedReply
+from ..wire.http import Http, split_url
+from . import DEFAULT_TIMEOUT, flag_of, seconds, split_query, unknown
 from .membership import BigSegmentsMetadata, epoch_ms, membership
 
 TYPE_CHECKING = False
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol, TypeAlias
 
     from ..schema import ItemRef
+    from ..wire.credentials import Keys
 
     RowKey: TypeAlias = tuple[str, str]
     Row: TypeAlias = dict[str, dict[str, Any]]
@@ -24,8 +32,11 @@ if TYPE_CHECKING:
     class CallsDynamoDB(Protocol):
         """The seam: one operation, its request and its reply as in DynamoDB's JSON protocol."""
 
-        def call(self, operation: str, payload: dict[str, Any]) -> dict[str, Any]:
-            """The reply; `Refused` where DynamoDB answered with an error, `StoreError` where it did not answer."""
+        def call(self, operation: str, payload: dict[str, Any], deadline: float = ...) -> dict[str, Any]:
+            """The reply; `Refused` where DynamoDB answered with an error, `StoreError` where it did not answer.
+
+            Both by the deadline, if one is given.
+            """
             ...
 
         def close(self) -> None:
@@ -39,8 +50,20 @@ BATCH_LIMIT = 100
 KEY_LIMIT = 1024
 """Bytes that a sort key may have; a longer or an empty one makes DynamoDB refuse a whole batch."""
 
-_PAUSE = 0.02
+GUESS_LIMIT = 4096
+"""Bytes of an item that may be fetched on a guess: reading is paid by size, in steps of so much."""
+
+SINGLE_FOR = 300.0
+"""Seconds in which items are got one by one, once a batch was denied; then the role may have been mended."""
+
+CLIENTS = ("boto3", "wire")
+"""The clients by the names that the option ``client`` takes."""
+
+PAUSE = 0.02
 """Seconds before asking again for what a batch left out; twice as long each time that nothing came."""
+
+_PASSING = ("InternalServerError", "ServiceUnavailable", "ThrottlingException", "RequestLimitExceeded")
+"""Refusals that one more attempt may well get past."""
 
 
 class Refused(StoreError):
@@ -54,12 +77,23 @@ class Refused(StoreError):
         self.message = message
 
 
+class Unanswered(StoreError):
+    """There was no reply that can be read."""
+
+    def __init__(self, why: object, *, passing: bool = False) -> None:
+        super().__init__(f"DynamoDB did not answer: {words(why)}; check the network, the region and the URL")
+        self.passing = passing
+        """One more attempt may well get an answer."""
+
+
 class DynamoDBRequester:
     """Flags, segments and big segments from a DynamoDB table.
 
     ``dynamodb`` is a boto3 client, resource or session, made by the application. Reads are strongly consistent
     unless ``consistent`` is False, which costs half. The default prefix is none.
     """
+
+    keeps_deadlines = True
 
     def __init__(
         self,
@@ -70,12 +104,18 @@ class DynamoDBRequester:
         consistent: bool = True,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
-        self._dynamodb: CallsDynamoDB = dynamodb if hasattr(dynamodb, "call") else Boto3.over(dynamodb, timeout)
+        if not hasattr(dynamodb, "call"):
+            from .boto3 import Boto3
+
+            dynamodb = Boto3.over(dynamodb, timeout)
+        self._dynamodb: CallsDynamoDB = dynamodb
+        # An application's own client tries again by itself, and has timeouts of its own.
+        self._is_bounded = getattr(dynamodb, "is_bounded", True)
         self._table = table
         self._prefix = f"{prefix}:" if prefix else ""
         self._consistent = consistent
         self._timeout = timeout
-        self._may_batch = True
+        self._single_until = float("-inf")
 
     @classmethod
     def from_url(
@@ -87,16 +127,18 @@ class DynamoDBRequester:
         endpoint_url: str | None = None,
         consistent: bool | None = None,
         timeout: float | None = None,
+        client: str | None = None,
         **options: Any,
     ) -> DynamoDBRequester:
         """The requester for ``dynamodb://TABLE``. Connects when first asked.
 
-        All of these may also stand in the URL. Credentials, and the region where none is given, are found by boto3
-        in its usual places. ``timeout`` is in seconds, for connecting and for each reply.
+        All of these may also stand in the URL. Credentials, and the region where none is given, are found as boto3
+        finds them. ``timeout`` is in seconds, for connecting and for each reply. ``client`` is ``"wire"`` for
+        ldreader's own client or ``"boto3"``; left out, it is the former wherever that can serve.
 
         Raises:
             ConfigurationError: There is no table, or an option is unknown or makes no sense, or there is no region.
-            MissingDependency: The package boto3 is not installed.
+            MissingDependency: The package boto3 is needed and not installed.
         """
         base, in_url = split_query(url)
         given: dict[str, Any] = {
@@ -105,6 +147,7 @@ class DynamoDBRequester:
             "endpoint_url": endpoint_url,
             "consistent": consistent,
             "timeout": timeout,
+            "client": client,
         }
         for name in (*in_url, *options):
             if name not in given:
@@ -115,20 +158,30 @@ class DynamoDBRequester:
             raise ConfigurationError("the DynamoDB URL names no table; write dynamodb://TABLE")
         bound = seconds(settings.get("timeout", DEFAULT_TIMEOUT))
         return cls(
-            Boto3.open(settings.get("region"), settings.get("endpoint_url"), bound),
+            _seam(settings.get("client"), settings.get("region"), settings.get("endpoint_url"), bound),
             table,
             prefix=settings.get("prefix", ""),
             consistent=flag_of("consistent", settings.get("consistent", True)),
             timeout=bound,
         )
 
-    def get_many(self, refs: Sequence[ItemRef]) -> dict[ItemRef, str | StoreError]:
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that connecting, and each reply, may take; None with an application's own client."""
+        return self._timeout if self._is_bounded else None
+
+    @property
+    def guess_limit(self) -> int:
+        """Bytes up to which an item is worth fetching on a guess; 0 while each would be a round trip of its own."""
+        return GUESS_LIMIT if self._may_batch() else 0
+
+    def get_many(self, refs: Sequence[ItemRef], deadline: float | None = None) -> dict[ItemRef, str | StoreError]:
         """The items that exist; one round trip for each hundred.
 
         Raises:
             StoreError: DynamoDB did not answer, or refused.
         """
-        rows = self._rows([(self._prefix + kind, key) for kind, key in refs])
+        rows = self._rows([(self._prefix + kind, key) for kind, key in refs], deadline)
         found: dict[ItemRef, str | StoreError] = {}
         for kind, key in refs:
             row = rows.get((self._prefix + kind, key))
@@ -137,7 +190,7 @@ class DynamoDBRequester:
                 found[kind, key] = text
         return found
 
-    def get_all(self) -> dict[str, dict[str, str | StoreError]]:
+    def get_all(self, deadline: float | None = None) -> dict[str, dict[str, str | StoreError]]:
         """Everything under the prefix: two queries, and a further one for each megabyte.
 
         Raises:
@@ -146,7 +199,7 @@ class DynamoDBRequester:
         collections: dict[str, dict[str, str | StoreError]] = {}
         for kind in (FEATURES, SEGMENTS):
             collections[kind] = {}
-            for row in self._query(self._prefix + kind):
+            for row in self._query(self._prefix + kind, deadline):
                 key, text = _string(row, "key"), _string(row, "item")
                 if key is not None and text is not None:
                     collections[kind][key] = text
@@ -169,7 +222,7 @@ class DynamoDBRequester:
         return self.get_big_segments((context_hash,))[1][context_hash]
 
     def get_big_segments(
-        self, context_hashes: Iterable[str]
+        self, context_hashes: Iterable[str], deadline: float | None = None
     ) -> tuple[BigSegmentsMetadata, dict[str, dict[str, bool] | None]]:
         """The metadata and the memberships of contexts in one round trip.
 
@@ -179,7 +232,7 @@ class DynamoDBRequester:
         metadata_key = (f"{self._prefix}big_segments_metadata",) * 2
         keys = {context_hash: (f"{self._prefix}big_segments_user", context_hash) for context_hash in context_hashes}
         rows: dict[RowKey, Row] = {}
-        for key, row in self._rows([metadata_key, *keys.values()]).items():
+        for key, row in self._rows([metadata_key, *keys.values()], deadline).items():
             if isinstance(row, StoreError):
                 raise row
             rows[key] = row
@@ -187,7 +240,7 @@ class DynamoDBRequester:
         for context_hash, key in keys.items():
             row = rows.get(key, {})
             memberships[context_hash] = membership(_strings(row, "included"), _strings(row, "excluded"))
-        synchronized = rows.get(metadata_key, {}).get("synchronizedOn", {}).get("N")
+        synchronized = _string(rows.get(metadata_key, {}), "synchronizedOn", "N")
         return BigSegmentsMetadata(epoch_ms(synchronized)), memberships
 
     def stop(self) -> None:
@@ -198,42 +251,46 @@ class DynamoDBRequester:
         """Closes the connections, if this requester opened them."""
         self._dynamodb.close()
 
-    def _rows(self, keys: Iterable[RowKey]) -> dict[RowKey, Row | StoreError]:
+    def _may_batch(self) -> bool:
+        return time.monotonic() >= self._single_until
+
+    def _rows(self, keys: Iterable[RowKey], deadline: float | None) -> dict[RowKey, Row | StoreError]:
         """The rows that exist, by namespace and key."""
         keys = [key for key in dict.fromkeys(keys) if key[1] and len(key[1].encode()) <= KEY_LIMIT]
-        if len(keys) > 1 and self._may_batch:
+        if len(keys) > 1 and self._may_batch():
             try:
-                return self._batches(keys)
+                return self._batches(keys, deadline)
             except Refused as error:
                 if error.code != "AccessDeniedException":
                     raise self._clear(error) from error
-                self._may_batch = False  # BatchGetItem is a grant of its own; the official SDKs do without it.
+                # BatchGetItem is a grant of its own; the official SDKs do without it.
+                self._single_until = time.monotonic() + SINGLE_FOR
         rows: dict[RowKey, Row | StoreError] = {}
         for key in keys:
             payload = {"TableName": self._table, "Key": _key(key), "ConsistentRead": self._consistent}
-            row = self._call("GetItem", payload).get("Item")
+            row = self._clearly("GetItem", payload, deadline).get("Item")
             if row:
                 rows[key] = row
         return rows
 
-    def _batches(self, keys: Sequence[RowKey]) -> dict[RowKey, Row | StoreError]:
-        import time
-
-        deadline = time.monotonic() + self._timeout
+    def _batches(self, keys: Sequence[RowKey], deadline: float | None) -> dict[RowKey, Row | StoreError]:
+        end = time.monotonic() + self._timeout
+        if deadline is not None and deadline < end:
+            end = deadline
         rows: dict[RowKey, Row | StoreError] = {}
         for start in range(0, len(keys), BATCH_LIMIT):
             pending = [_key(key) for key in keys[start : start + BATCH_LIMIT]]
-            pause = _PAUSE
+            pause = PAUSE
             while pending:
                 asked = {"Keys": pending, "ConsistentRead": self._consistent}
-                reply = self._dynamodb.call("BatchGetItem", {"RequestItems": {self._table: asked}})
+                reply = self._ask("BatchGetItem", {"RequestItems": {self._table: asked}}, deadline)
                 came = _of_the_table(reply.get("Responses"), ())
                 for row in came:
                     rows[str(_string(row, "namespace")), str(_string(row, "key"))] = row
                 # A batch gives 16 MB at most, and less when reads are throttled; the rest is to be asked for again.
                 pending = _of_the_table(reply.get("UnprocessedKeys"), {}).get("Keys", [])
-                pause = _PAUSE if came else 2 * pause
-                if time.monotonic() + pause > deadline:
+                pause = PAUSE if came else 2 * pause
+                if time.monotonic() + pause > end:
                     break
                 if pending:
                     time.sleep(pause)
@@ -244,7 +301,7 @@ class DynamoDBRequester:
                 )
         return rows
 
-    def _query(self, namespace: str) -> Iterable[Row]:
+    def _query(self, namespace: str, deadline: float | None) -> Iterable[Row]:
         payload: dict[str, Any] = {
             "TableName": self._table,
             "KeyConditionExpression": "#n = :n",
@@ -253,17 +310,33 @@ class DynamoDBRequester:
             "ConsistentRead": self._consistent,
         }
         while True:
-            reply = self._call("Query", payload)
+            reply = self._clearly("Query", payload, deadline)
             yield from reply.get("Items", ())
-            if not reply.get("LastEvaluatedKey"):
+            last = reply.get("LastEvaluatedKey")
+            if not last:
                 return
-            payload["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
+            if last == payload.get("ExclusiveStartKey"):
+                raise Unanswered("its reply is malformed, the same page again")
+            payload["ExclusiveStartKey"] = last
 
-    def _call(self, operation: str, payload: dict[str, Any]) -> dict[str, Any]:
+    def _clearly(self, operation: str, payload: dict[str, Any], deadline: float | None) -> dict[str, Any]:
         try:
-            return self._dynamodb.call(operation, payload)
+            return self._ask(operation, payload, deadline)
         except Refused as error:
             raise self._clear(error) from error
+
+    def _ask(self, operation: str, payload: dict[str, Any], deadline: float | None) -> dict[str, Any]:
+        """The reply; a failure that came quickly and may pass is tried again, once."""
+        by_then = () if deadline is None else (deadline,)
+        patience = time.monotonic() + self._timeout / 2
+        try:
+            return self._dynamodb.call(operation, payload, *by_then)
+        except (Refused, Unanswered) as error:
+            passing = error.passing if isinstance(error, Unanswered) else error.code in _PASSING
+            if not (passing and self._is_bounded) or time.monotonic() + PAUSE >= patience:
+                raise
+        time.sleep(PAUSE)
+        return self._dynamodb.call(operation, payload, *by_then)
 
     def _clear(self, error: Refused) -> StoreError:
         """The same refusal in words that say what to do."""
@@ -291,203 +364,211 @@ _ADVICE = {
 }
 
 
-_PASSING = ("InternalServerError", "ServiceUnavailable", "ThrottlingException", "RequestLimitExceeded")
-"""Refusals that one more attempt may well get past."""
+class Wire:
+    """The seam over ldreader's own client: DynamoDB's JSON protocol, and what the environment says as boto3 reads it.
 
+    One request costs at most twice the timeout, credentials included.
+    """
 
-class Boto3:
-    """The seam over boto3: every source of credentials, and a client that the application already has."""
-
-    def __init__(self, client: Any = None, *, connect: Callable[[], Any] | None = None, patience: float = 0.0) -> None:
-
-        self._client = client
-        self._connect = connect
-        self._process = 0
-        self._patience = patience
-        # A resource's client takes and gives Python's values and would wrap {"S": …} once more; a plain client
-        # refuses them before anything is sent. So the first call finds out.
-        self._in_python_values: bool | None = None if connect is None else False
+    def __init__(self, http: Http, region: str, keys: Callable[[float], Keys], timeout: float) -> None:
+        self._http = http
+        self._region = region
+        self._keys = keys
+        self._timeout = timeout
 
     @classmethod
-    def open(cls, region: str | None, endpoint_url: str | None, timeout: float, session: Any = None) -> Boto3:
-        """A client of its own, with short timeouts and few attempts, made when first asked.
+    def open(cls, region: str | None, endpoint_url: str | None, timeout: float) -> Wire:
+        """The client for a region; contacts nothing.
 
         Raises:
-            ConfigurationError: There is no region, or the endpoint is no URL.
-            MissingDependency: The package boto3 is not installed.
+            Unserved: Only boto3 can do what is asked for, or find what is not given.
         """
-        boto3 = client_package("boto3", extra="dynamodb")
-        import botocore.config
-        import botocore.exceptions
-
-        # botocore's own bounds are 60 s for each of up to ten attempts.
-        config = botocore.config.Config(
-            connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1}, tcp_keepalive=True
-        )
-        if endpoint_url is not None and ("://" not in endpoint_url or "@" in endpoint_url):
-            # Not shown: before an @ there may be a password.
-            raise ConfigurationError("endpoint_url must be a URL like http://localhost:8000, without a user")
+        region = region or os.environ.get("AWS_DEFAULT_REGION")  # boto3 does not look at AWS_REGION
+        if not region:
+            raise credentials.Unserved("there is no region in the URL or in AWS_DEFAULT_REGION")
+        if not region.isascii() or not region.replace("-", "").isalnum():
+            raise credentials.Unserved("the region's name is none")
+        for name, value in (
+            ("AWS_USE_FIPS_ENDPOINT", "true"),
+            ("AWS_USE_DUALSTACK_ENDPOINT", "true"),
+            ("AWS_ENDPOINT_DISCOVERY_ENABLED", "true"),
+            ("AWS_ACCOUNT_ID_ENDPOINT_MODE", "required"),
+        ):
+            if os.environ.get(name, "").lower() == value:
+                raise credentials.Unserved(f"{name} is {value}")
+        url = endpoint_url or _configured_endpoint() or f"https://dynamodb.{region}.{_suffix(region)}"
         try:
-            session = session or boto3.session.Session()
-            if not region and not session.region_name:
-                raise botocore.exceptions.NoRegionError
-        except botocore.exceptions.BotoCoreError as error:
-            raise ConfigurationError(
-                f"DynamoDB cannot be opened: {_words(error)} A region may stand in the URL: dynamodb://TABLE?region=…"
-            ) from error
+            secure, host, port, path = split_url(url)
+        except ValueError as error:
+            raise credentials.Unserved(f"the endpoint is {error}") from None
+        if path != "/":
+            raise credentials.Unserved("the endpoint has a path")
+        if _has_proxy(secure, f"{host}:{port}"):
+            raise credentials.Unserved("there is a proxy for it")
+        context = _tls_context if secure else None
+        http = Http(host, port, timeout=timeout, secure=context, default_port=443 if secure else 80)
+        return cls(http, region, credentials.find(timeout, _tls_context), timeout)
 
-        def connect() -> Any:
-            try:
-                return session.client("dynamodb", region_name=region, endpoint_url=endpoint_url, config=config)
-            except ValueError as error:  # an endpoint or a region that makes no sense
-                raise StoreError(f"DynamoDB cannot be asked: {_words(error)}") from error
-
-        return cls(connect=connect, patience=timeout / 2)
-
-    @classmethod
-    def over(cls, dynamodb: Any, timeout: float) -> Boto3:
-        """The seam over what the application has: a client, a resource or a session of boto3."""
-        if hasattr(dynamodb, "get_available_services"):
-            return cls.open(None, None, timeout, dynamodb)
-        return cls(getattr(dynamodb.meta, "client", dynamodb))
-
-    def call(self, operation: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """The reply to one operation; a failure that came quickly and may pass is tried again, once.
+    def call(self, operation: str, payload: dict[str, Any], deadline: float | None = None) -> dict[str, Any]:
+        """The reply to one operation.
 
         Raises:
             Refused: DynamoDB answered with an error.
-            StoreError: DynamoDB did not answer.
+            StoreError: DynamoDB did not answer, or there are no credentials.
         """
-        import time
-
-        import botocore.exceptions
-
-        # Not botocore's retries: those wait for a silent server as often as for a busy one.
-        deadline = time.monotonic() + self._patience
+        end = time.monotonic() + 2 * self._timeout
+        if deadline is not None and deadline < end:
+            end = deadline
+        body = json_dumps(payload).encode()
+        headers = self._signed(operation, body, end)
         try:
-            return self._answer(operation, payload)
-        except StoreError as error:
-            passing = error.code in _PASSING if isinstance(error, Refused) else False
+            status, told, data = self._http.exchange("POST", "/", headers, body, end)
+        except OSError as error:
             # What a frozen process finds when it wakes: a connection that the other side has closed.
-            passing = passing or isinstance(error.__cause__, botocore.exceptions.ConnectionClosedError)
-            if not passing or time.monotonic() + _PAUSE >= deadline:
-                raise
-        time.sleep(_PAUSE)
-        return self._answer(operation, payload)
+            closed = isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
+            raise Unanswered(error, passing=closed) from error
+        except MalformedReply as error:
+            raise Unanswered(f"its reply is malformed, {error}") from error
+        checksum = told.get("x-amz-crc32")
+        if checksum is not None:
+            from binascii import crc32
 
-    def close(self) -> None:
-        """Closes the client if it was made here."""
-        if self._connect is not None and self._client is not None:
-            self._client.close()
-
-    def _answer(self, operation: str, payload: dict[str, Any]) -> dict[str, Any]:
-        import botocore.exceptions as errors
-
+            if checksum != str(crc32(data)):
+                raise Unanswered("its reply was damaged on the way", passing=True)
+        if status != 200:
+            raise _refusal(status, told, data)
         try:
-            if self._in_python_values is not False:
-                try:
-                    reply = _from_python(self._send(operation, _to_python(payload)))
-                except errors.ParamValidationError:
-                    self._in_python_values = False
-                else:
-                    self._in_python_values = True
-                    return reply
-            return self._send(operation, payload)
-        except errors.ClientError as error:
-            found = error.response.get("Error", {})
-            raise Refused(str(found.get("Code", "no code")), _words(found.get("Message", ""))) from error
-        except (
-            errors.NoCredentialsError,
-            errors.PartialCredentialsError,
-            errors.CredentialRetrievalError,
-            errors.TokenRetrievalError,
-            errors.SSOError,
-        ) as error:
-            raise StoreError(f"DynamoDB cannot be asked: {_words(error)}; give credentials or a role") from error
-        except (errors.BotoCoreError, OSError) as error:
-            raise StoreError(
-                f"DynamoDB did not answer: {_words(error)}; check the network, the region and the URL"
-            ) from error
-        except ValueError:  # what no header can carry, such as a line break; the message would quote the credentials
-            raise StoreError(
-                "DynamoDB cannot be asked: the credentials hold a character that does not belong"
-            ) from None
-
-    def _send(self, operation: str, payload: dict[str, Any]) -> dict[str, Any]:
-        methods = {"GetItem": "get_item", "BatchGetItem": "batch_get_item", "Query": "query"}
-        reply: dict[str, Any] = getattr(self._ready(), methods[operation])(**payload)
+            reply: dict[str, Any] = json_loads(data)
+            _check_rows(reply)
+        except (ValueError, RecursionError, TypeError, AttributeError, KeyError) as error:
+            raise Unanswered("its reply is malformed, not what DynamoDB says") from error
         return reply
 
-    def _ready(self) -> Any:
-        """The client, made when first needed: looking for credentials may take the network."""
-        if self._connect is not None:
-            import os
+    def close(self) -> None:
+        """Closes the connections that are kept."""
+        self._http.close()
 
-            # Two processes that share a connection would read each other's replies. There is no lock: one that another
-            # thread holds during a fork is never released; at worst two threads make a client each.
-            if self._process != os.getpid():
-                client = self._connect()
-                self._client, self._process = client, os.getpid()
-        return self._client
+    def _signed(self, operation: str, body: bytes, end: float) -> dict[str, str]:
+        """The headers of a request."""
+        try:
+            key_id, secret, token = self._keys(end)
+        except credentials.NoCredentials as error:
+            raise StoreError(f"DynamoDB cannot be asked: {words(error)}; give credentials or a role") from error
+        if not all(text.isascii() and text.isprintable() for text in (key_id, secret, token)):
+            raise StoreError("DynamoDB cannot be asked: the credentials hold a character that does not belong")
+        headers = {
+            "Host": self._http.host,
+            "Content-Type": "application/x-amz-json-1.0",
+            "X-Amz-Date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+            "X-Amz-Target": f"DynamoDB_20120810.{operation}",
+        }
+        if token:
+            headers["X-Amz-Security-Token"] = token
+        signature = sigv4.authorization(
+            headers, body, key_id=key_id, secret=secret, region=self._region, service="dynamodb"
+        )
+        del headers["Host"]  # the HTTP client says that itself
+        return {**headers, "Authorization": signature}
 
 
-def _words(error: object) -> str:
+def _seam(client: str | None, region: str | None, endpoint_url: str | None, timeout: float) -> CallsDynamoDB:
+    """The client of that name; without one, the wire client wherever it can serve, else boto3."""
+    if client not in (None, *CLIENTS):
+        raise unknown("client for DynamoDB", str(client), CLIENTS)
+    if endpoint_url is not None and ("://" not in endpoint_url or "@" in endpoint_url):
+        # Not shown: before an @ there may be a password.
+        raise ConfigurationError("endpoint_url must be a URL like http://localhost:8000, without a user")
+    if client != "boto3":
+        try:
+            return Wire.open(region, endpoint_url, timeout)
+        except credentials.Unserved as error:
+            if client is not None:
+                raise ConfigurationError(
+                    f"the client 'wire' cannot read this DynamoDB: {error}; leave the option client out"
+                ) from None
+    from .boto3 import Boto3
+
+    return Boto3.open(region, endpoint_url, timeout)
+
+
+def _configured_endpoint() -> str | None:
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    return os.environ.get("AWS_ENDPOINT_URL_DYNAMODB") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def _suffix(region: str) -> str:
+    """The domain of a region's hosts.
+
+    Raises:
+        Unserved: It is in a part of AWS that has a domain of its own, or in one that is new.
+    """
+    area, *place = region.split("-")
+    if area in _AREAS and (len(place) == 2 or place[0] == "gov") and place[-1].isdigit():
+        return "amazonaws.com.cn" if area == "cn" else "amazonaws.com"
+    raise credentials.Unserved(f"the domain of the region {region!r} is not known here")
+
+
+_AREAS = ("af", "ap", "ca", "cn", "eu", "il", "me", "mx", "sa", "us")
+
+
+def _has_proxy(secure: bool, address: str) -> bool:
+    scheme = "https" if secure else "http"
+    if not (os.environ.get(f"{scheme}_proxy") or os.environ.get(f"{scheme.upper()}_PROXY")):
+        return False
+    from urllib.request import getproxies, proxy_bypass
+
+    return scheme in getproxies() and not proxy_bypass(address)
+
+
+def _tls_context() -> Any:
+    import ssl
+
+    bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return ssl.create_default_context(cafile=bundle or None)
+
+
+def _refusal(status: int, told: dict[str, str], data: bytes) -> StoreError:
+    """What a reply with an error says; by whom it is not known when it is not in DynamoDB's words."""
+    try:
+        error = json_loads(data)
+        code = error.get("__type") or told["x-amzn-errortype"].partition(":")[0]
+        message = error.get("message") or error.get("Message") or ""
+        return Refused(words(code.rpartition("#")[2]), words(message))
+    except (ValueError, RecursionError, TypeError, AttributeError, KeyError):
+        return Unanswered(f"the status of its reply is {status}")
+
+
+def _check_rows(reply: dict[str, Any]) -> None:
+    """Raises what happens to happen when the reply does not have the shape of DynamoDB's."""
+    rows = list(reply.get("Items", ()))
+    rows += [reply[name] for name in ("Item", "LastEvaluatedKey") if name in reply]
+    for found in reply.get("Responses", {}).values():
+        rows += found
+    for left in reply.get("UnprocessedKeys", {}).values():
+        rows += left["Keys"]
+    for row in rows:
+        for value in row.values():
+            value.keys()
+
+
+def words(error: object) -> str:
     """The message on one line."""
     return " ".join(str(error).split())
-
-
-def _to_python(value: Any) -> Any:
-    """A request with each ``{"S": text}`` as the text alone."""
-    if isinstance(value, dict):
-        if value.keys() == {"S"}:
-            return value["S"]
-        return {name: _to_python(member) for name, member in value.items()}
-    return [_to_python(member) for member in value] if isinstance(value, list) else value
-
-
-def _from_python(reply: Any) -> dict[str, Any]:
-    """A reply in DynamoDB's JSON again, as far as this module reads it."""
-    typed: dict[str, Any] = {}
-    if "Item" in reply:
-        typed["Item"] = _typed_row(reply["Item"])
-    if "Items" in reply:
-        typed["Items"] = [_typed_row(row) for row in reply["Items"]]
-    if "LastEvaluatedKey" in reply:
-        typed["LastEvaluatedKey"] = _typed_row(reply["LastEvaluatedKey"])
-    if "Responses" in reply:
-        typed["Responses"] = {table: [_typed_row(row) for row in rows] for table, rows in reply["Responses"].items()}
-    if "UnprocessedKeys" in reply:
-        typed["UnprocessedKeys"] = {
-            table: {**left, "Keys": [_typed_row(key) for key in left["Keys"]]}
-            for table, left in reply["UnprocessedKeys"].items()
-        }
-    return typed
-
-
-def _typed_row(row: dict[str, Any]) -> Row:
-    typed: Row = {}
-    for name, value in row.items():
-        if isinstance(value, str):
-            typed[name] = {"S": value}
-        elif isinstance(value, set):
-            typed[name] = {"SS": list(value)}
-        else:
-            typed[name] = {"N": str(value)}
-    return typed
 
 
 def _key(key: RowKey) -> Row:
     return {"namespace": {"S": key[0]}, "key": {"S": key[1]}}
 
 
-def _string(row: Row, name: str) -> str | None:
-    value = row.get(name, {}).get("S")
+def _string(row: Row, name: str, kind: str = "S") -> str | None:
+    value = row.get(name, {}).get(kind)
     return value if isinstance(value, str) else None
 
 
 def _strings(row: Row, name: str) -> Sequence[str]:
-    value = row.get(name, {}).get("SS", ())
-    return value if isinstance(value, (list, tuple)) else ()
+    value = row.get(name, {}).get("SS")
+    return [text for text in value if isinstance(text, str)] if isinstance(value, (list, tuple)) else ()
 
 
 def _of_the_table(by_table: dict[str, Any] | None, default: Any) -> Any:

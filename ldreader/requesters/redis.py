@@ -5,24 +5,24 @@ The requester knows the layout; the client behind it is reached through one meth
 
 from __future__ import annotations
 
-import time
-
-from ..errors import ConfigurationError, StoreError
+from ..errors import ConfigurationError, MissingDependency, StoreError
 from ..schema import FEATURES, SEGMENTS
-from . import DEFAULT_TIMEOUT, client_package, host_and_port, seconds, split_query, unknown, unquote
-from .membership import BigSegmentsMetadata, epoch_ms, membership
+from ..wire.connection import MalformedReply
+from ..wire.resp import NoAdmission, Refusal, Resp
+from . import DEFAULT_TIMEOUT, host_and_port, seconds, split_query, unknown, unquote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Protocol
 
     from ..schema import ItemRef, JsonText
+    from .membership import BigSegmentsMetadata
 
     class ReadsRedis(Protocol):
         """The seam: commands in one round trip."""
 
-        def read(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+        def read(self, commands: Sequence[tuple[str, ...]], deadline: float | None = None) -> list[Any]:
             """The reply to each command; what Redis refused is a `StoreError` in its place."""
             ...
 
@@ -32,65 +32,90 @@ if TYPE_CHECKING:
 
 
 DEFAULT_PREFIX = "launchdarkly"
-NEVER = float("inf")
-_TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
+GUESS_LIMIT = 65536
+WIRE, REDIS_PY = CLIENTS = ("wire", "redis-py")
+TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
+OWN_OPTIONS = {"client", "prefix", "timeout"}
+_WIRE_OPTIONS = ("username", "password", "db")
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_NOT_NOW = ("LOADING", "MASTERDOWN", "CLUSTERDOWN")
+OF_A_CLUSTER = "; this is a node of a cluster, whose URL begins with redis+cluster://"
 
 
 class RedisRequester:
     """Flags and segments from Redis.
 
-    ``redis`` is a client of the package redis, made by the application and left open by `close`.
+    ``redis`` is a client of the package redis, made by the application and left open by `close`. Nothing bounds its
+    waiting but its own timeouts: a deadline only keeps it from being asked too late.
     """
 
+    keeps_deadlines = True
+
     def __init__(self, redis: Any, *, prefix: str = DEFAULT_PREFIX) -> None:
-        self._redis: ReadsRedis = redis if hasattr(redis, "read") else RedisPy.over(redis)
+        if not hasattr(redis, "read"):
+            from .redis_py import RedisPy
+
+            redis = RedisPy.over(redis)
+        self._redis: ReadsRedis = redis
+        self.timeout: float | None = getattr(redis, "timeout", None)
+        self.guess_limit: int = getattr(redis, "guess_limit", GUESS_LIMIT)
         self._prefix = prefix or DEFAULT_PREFIX
 
     @classmethod
     def from_url(
-        cls, url: str, *, prefix: str | None = None, timeout: float | None = None, **options: Any
+        cls,
+        url: str,
+        *,
+        prefix: str | None = None,
+        timeout: float | None = None,
+        client: str | None = None,
+        **options: Any,
     ) -> RedisRequester:
         """The requester for ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``.
 
         Connects when first asked.
 
-        ``prefix`` and ``timeout`` (seconds, for connecting and for each reply) may also stand in the URL. All other
-        options are those of the package redis.
+        ``prefix``, ``timeout`` (seconds, for connecting and for each reply) and ``client`` may also stand in the URL.
+        All other options are those of the package redis. ``client`` is ``"wire"``, which needs no package and serves
+        one server with user, password, database and certificates, or ``"redis-py"``, which serves everything; when it
+        is not given, the first that can.
 
         Raises:
             ConfigurationError: An option is unknown or makes no sense.
-            MissingDependency: The package redis is not installed.
+            MissingDependency: The package redis is needed and not installed.
         """
         base, in_url = split_query(url)
         url_prefix = in_url.pop("prefix", "")
         url_timeout = in_url.pop("timeout", DEFAULT_TIMEOUT)
+        url_client = in_url.pop("client", None)
         bound = seconds(url_timeout if timeout is None else timeout)
         if timeout is not None:  # in code, and so it wins over the package's own options in the URL
-            in_url = {name: value for name, value in in_url.items() if name not in _TIMEOUTS}
-        return cls(RedisPy.from_url(base, in_url, bound, options), prefix=url_prefix if prefix is None else prefix)
+            in_url = {name: value for name, value in in_url.items() if name not in TIMEOUTS}
+        redis = _client(base, in_url, bound, options, url_client if client is None else client)
+        return cls(redis, prefix=url_prefix if prefix is None else prefix)
 
-    def get_many(self, refs: Sequence[ItemRef]) -> dict[ItemRef, JsonText | StoreError]:
+    def get_many(self, refs: Sequence[ItemRef], deadline: float | None = None) -> dict[ItemRef, JsonText | StoreError]:
         """The items that exist, in one round trip.
 
         Raises:
-            StoreError: Redis did not answer.
+            StoreError: Redis did not answer, or not by the deadline.
         """
-        replies = self._redis.read([("HGET", self._hash(kind), key) for kind, key in refs])
+        replies = self._read([("HGET", self._hash(kind), key) for kind, key in refs], deadline)
         return {ref: text for ref, text in zip(refs, replies, strict=True) if text is not None}
 
-    def get_all(self) -> dict[str, dict[str, JsonText | StoreError]]:
+    def get_all(self, deadline: float | None = None) -> dict[str, dict[str, JsonText | StoreError]]:
         """Everything under the prefix, in one round trip.
 
         Raises:
-            StoreError: Redis did not answer, or refused.
+            StoreError: Redis did not answer, or not by the deadline, or refused.
         """
         kinds = (FEATURES, SEGMENTS)
-        replies = self._redis.read([("HGETALL", self._hash(kind)) for kind in kinds])
+        replies = self._read([("HGETALL", self._hash(kind)) for kind in kinds], deadline)
         for reply in replies:
             if isinstance(reply, StoreError):
                 raise reply
         return {
-            kind: {_decoded(key): text for key, text in reply.items()}
+            kind: {_decoded(key): text for key, text in _pairs(reply)}
             for kind, reply in zip(kinds, replies, strict=True)
         }
 
@@ -111,20 +136,22 @@ class RedisRequester:
         return self.get_big_segments((context_hash,))[1][context_hash]
 
     def get_big_segments(
-        self, context_hashes: Iterable[str]
+        self, context_hashes: Iterable[str], deadline: float | None = None
     ) -> tuple[BigSegmentsMetadata, dict[str, dict[str, bool] | None]]:
         """The metadata and the memberships of contexts in one round trip.
 
         Raises:
-            StoreError: Redis did not answer, or refused.
+            StoreError: Redis did not answer, or not by the deadline, or refused.
         """
+        from .membership import BigSegmentsMetadata, epoch_ms, membership
+
         hashes = list(context_hashes)
         commands: list[tuple[str, ...]] = [("GET", f"{self._prefix}:big_segments_synchronized_on")]
         for context_hash in hashes:
             # The order of all writers and readers: a context that moves from one to the other is never in neither.
             commands.append(("SMEMBERS", f"{self._prefix}:big_segment_include:{context_hash}"))
             commands.append(("SMEMBERS", f"{self._prefix}:big_segment_exclude:{context_hash}"))
-        synchronized, *sets = self._redis.read(commands)
+        synchronized, *sets = self._read(commands, deadline)
         for reply in (synchronized, *sets):
             if isinstance(reply, StoreError):
                 raise reply
@@ -142,337 +169,236 @@ class RedisRequester:
         """Closes the connections, if this requester opened them."""
         self._redis.close()
 
+    def _read(self, commands: Sequence[tuple[str, ...]], deadline: float | None) -> list[Any]:
+        return self._redis.read(commands) if deadline is None else self._redis.read(commands, deadline)
+
     def _hash(self, kind: str) -> str:
         return f"{self._prefix}:{kind}"
 
 
-class RedisPy:
-    """The seam over the package redis: its topologies, its credentials, its connection pools."""
+class Wire:
+    """The seam over ldreader's own client: one server, no package."""
 
-    def __init__(self, connect: Callable[[], Any], clock: Clock | None) -> None:
-        self._connect = connect  # Making some clients connects already, and opening a reader must not.
-        self._clock = clock  # None: the client is the application's, and so are its timeouts and its end.
-        self._client: Any = None
+    def __init__(self, redis: Resp, place: str, timeout: float) -> None:
+        self._redis = redis
+        self._place = place
+        self.timeout = timeout
 
     @classmethod
-    def from_url(cls, base: str, in_url: dict[str, str], timeout: float, options: dict[str, Any]) -> RedisPy:
-        """A client of its own, with short timeouts and one reconnect for a connection that went stale.
+    def from_url(cls, base: str, in_url: Mapping[str, str], timeout: float, options: Mapping[str, Any]) -> Wire:
+        """A client for a URL and options that `_beyond_the_wire` has nothing against.
 
         Raises:
-            ConfigurationError: An option is none of the package's, or makes no sense.
-            MissingDependency: The package redis is not installed.
+            ConfigurationError: The URL or an option makes no sense.
         """
-        redis = client_package("redis", extra="redis")
-        from urllib.parse import urlencode
-
         scheme, _, rest = base.partition("://")
-        scheme, _, topology = scheme.lower().partition("+")
         authority, _, path = rest.partition("/")
-        userinfo, at, hosts = authority.rpartition("@")
-        service = ""
-        to_sentinels: dict[str, Any] = {}
-        if topology == "sentinel":
-            service, _, path = path.partition("/")
-            if not service:
-                raise ConfigurationError("the Redis URL names no Sentinel service; write redis+sentinel://HOST/SERVICE")
-            for given in (in_url, options):
-                to_sentinels |= {name[9:]: given.pop(name) for name in _SENTINEL_OPTIONS if name in given}
-        if topology:
-            # Several hosts, or the name of a service, are nothing that the package's own parser knows.
-            rest = f"{userinfo}{at}localhost/{path}"
-        # Only a lost connection is tried again, at once and once: a timeout has used up the caller's patience.
-        lost = (redis.exceptions.ConnectionError,)
-        settings = {
-            **dict.fromkeys(_TIMEOUTS, timeout),
-            "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 1, supported_errors=lost),
-        }
+        userinfo, _, host = authority.rpartition("@")
+        user, _, password = userinfo.partition(":")
+        # As the package reads a URL: blank is not given, and who stands before the host comes before the options.
+        given: dict[str, Any] = {name: value for name, value in in_url.items() if value}
+        given |= {name: unquote(value) for name, value in (("username", user), ("password", password)) if value}
         try:
-            if scheme != "unix" and path.strip("/"):
-                int(path.strip("/"))  # the package's parser would take database 0 instead
-            if any("@" in name for name in in_url):
+            if scheme not in ("redis", "rediss", "unix") or not base.isprintable() or set("[]#") & set(userinfo + path):
                 raise ValueError
-            parsed = redis.connection.parse_url(f"{scheme}://{rest}?{urlencode(in_url)}")
-            default_port = 26379 if topology == "sentinel" else 6379
-            addresses = [host_and_port(address, default_port) for address in hosts.split(",")]
-            nodes = [(host.strip("[]") or "localhost", port) for host, port in addresses]
-        except (ValueError, TypeError) as error:
-            said = str(error)
-            if not said.startswith(("Redis URL must", "Invalid value for", '"max_connections"')):
-                # What cannot be read is not quoted: it may be part of a password.
-                said = (
-                    "check host and port, and that the database is a number; "
-                    "special characters of a password are percent-encoded, such as %2F for / and %40 for @"
-                )
-            raise ConfigurationError(f"the Redis URL cannot be used: {said}") from None
-        connection_class = parsed.pop("connection_class", redis.connection.Connection)
-        known = _options_of(connection_class) | {"max_connections"}
-        connection = {**settings, **parsed, **options}  # what is given in code wins
-        for name in (*in_url, *connection):  # the package's parser drops a blank option of the URL
-            if name not in known:
-                others = {"prefix", "timeout", *(_SENTINEL_OPTIONS if topology == "sentinel" else ())}
-                raise unknown("option for Redis", name, known | others)
-        try:
-            trial = connection_class(**{name: connection[name] for name in connection if name != "max_connections"})
-        except (redis.exceptions.RedisError, TypeError, ValueError) as error:
-            raise ConfigurationError(f"the options for Redis cannot be used: {_line(error)}") from error
-        if "maint_notifications_config" in known and trial.protocol == 3:
-            # Maintenance notifications would cost a round trip, and they lengthen timeouts.
-            off = redis.maint_notifications.MaintNotificationsConfig(enabled=False)
-            connection.setdefault("maint_notifications_config", off)
-        clock = Clock(connection["socket_connect_timeout"], connection["socket_timeout"])
-        if not topology:
-            return cls(lambda: _client(redis, clock.hurry(connection_class, connection), connection), clock)
-        del connection["host"]
-        if topology == "sentinel":
-            return cls(
-                lambda: _master(redis, clock, connection_class, nodes, unquote(service), connection, to_sentinels),
-                clock,
-            )
-        if connection.pop("db", 0):
-            raise ConfigurationError("a Redis Cluster has database 0 only; leave the database out of the URL")
-        return cls(lambda: _cluster(redis, clock.hurry(connection_class, connection), nodes, connection), clock)
+            if not base.isascii():
+                from urllib.parse import urlsplit
 
-    @classmethod
-    def over(cls, client: Any) -> RedisPy:
-        """The seam over a client that the application has, and goes on to have."""
-        return cls(lambda: client, None)
+                urlsplit(base)  # refuses letters that pass for signs of a URL
+            if scheme == "unix":
+                if host or "\0" in unquote(path):
+                    raise ValueError
+                address: tuple[str, int] | str = f"/{unquote(path)}"
+                place = str(address)
+            else:
+                address = _host_and_port(host)
+                place = "{}:{}".format(*address)
+                given = {"db": int(path.strip("/") or 0), **given}
+            given |= options
+            database = int(given.get("db") or 0)
+        except (ValueError, TypeError):
+            raise unusable() from None
+        redis = Resp(
+            address,
+            timeout=timeout,
+            user=given.get("username") or "",
+            password=given.get("password") or "",
+            database=database,
+            secure=_tls(given) if scheme == "rediss" else None,
+        )
+        return cls(redis, place, timeout)
 
-    def read(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-        """The reply to each command, all in one round trip (in a cluster, one a node) and outside any transaction.
+    def read(self, commands: Sequence[tuple[str, ...]], deadline: float | None = None) -> list[Any]:
+        """The reply to each command, all in one round trip.
 
         Raises:
-            StoreError: Redis did not answer.
+            StoreError: Redis did not answer, or not by the deadline, or not in its protocol.
         """
-        import redis
-
-        if self._clock is not None:
-            self._clock.start()
         try:
-            client = self._client
-            if client is None:
-                client = self._client = self._connect()
-            replies = _replies(redis, client, commands)
-        except redis.exceptions.ResponseError as error:
-            raise _refused(error) from error
-        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError) as error:
-            raise _unanswered(error) from error
-        failures = [reply for reply in replies if isinstance(reply, Exception)]
-        for failure in failures:
-            # A node that is down spoils its own items; but what had to be waited for must not be asked for again.
-            waited = isinstance(failure, (redis.exceptions.TimeoutError, redis.exceptions.ClusterDownError))
-            refused = isinstance(failure, redis.exceptions.ResponseError)
-            if waited or (not refused and len(failures) == len(replies)):
-                raise _unanswered(failure) from failure
-        return [_refused(reply) if isinstance(reply, Exception) else reply for reply in replies]
+            replies = self._redis.read(commands, deadline)
+            if not all(map(_fits, commands, replies)):
+                raise MalformedReply("not what was asked for")
+        except NoAdmission as error:
+            raise (refused_login if error.command == "AUTH" else refused)(_words(error)) from error
+        except MalformedReply as error:
+            raise unanswered(f"its reply makes no sense, {error} ({self._place})") from error
+        except OSError as error:
+            raise unanswered(f"{error.strerror or error} ({self._place})") from error
+        return [self._refusal(reply) if isinstance(reply, Refusal) else reply for reply in replies]
 
     def close(self) -> None:
-        """Closes the connections if the client was made here."""
-        client, self._client = self._client, None
-        if client is None or self._clock is None:
-            return
-        if hasattr(client, "disconnect_connection_pools"):
-            client.disconnect_connection_pools()
-            return
-        pool = client.connection_pool
-        sentinels = getattr(getattr(pool, "sentinel_manager", None), "sentinels", ())
-        for each in (pool, *(sentinel.connection_pool for sentinel in sentinels)):
-            each.disconnect()
+        """Closes the connections."""
+        self._redis.close()
+
+    def _refusal(self, reply: Refusal) -> StoreError:
+        """The error in the place of a reply.
+
+        Raises:
+            StoreError: Nothing else would be answered either.
+        """
+        code = str(reply).partition(" ")[0]
+        if code == "NOAUTH":
+            raise refused_login(_words(reply)) from reply
+        if code in _NOT_NOW:
+            raise unanswered(f"{_words(reply)} ({self._place})") from reply
+        error = refused(_words(reply) + OF_A_CLUSTER * (code in ("MOVED", "ASK")))
+        error.__cause__ = reply
+        return error
 
 
-class Clock:
-    """How long one read may take, in all: as long as connecting and one reply, whatever is tried in between.
-
-    The package's timeouts are for each address, node, attempt and piece of a reply.
-    """
-
-    def __init__(self, connecting: float | None, replying: float | None) -> None:
-        import threading
-
-        self._allowed = NEVER if connecting is None or replying is None else connecting + replying
-        self._thread = threading.local()
-
-    def start(self) -> None:
-        """A read begins in this thread."""
-        self._thread.end = time.monotonic() + self._allowed
-
-    def within(self, bound: float | None) -> float:
-        """When something that begins now and may take so many seconds has to be over."""
-        end: float = getattr(self._thread, "end", NEVER)
-        return end if bound is None else min(end, time.monotonic() + bound)
-
-    def hurry(self, connection_class: type, connection: dict[str, Any]) -> type:
-        """The connection class, held to this clock."""
-        connecting, replying = connection["socket_connect_timeout"], connection["socket_timeout"]
-        members = {"clock": self, "connecting": connecting, "replying": replying}
-        return type(connection_class.__name__, (HurriedConnection, connection_class), members)
-
-
-class HurriedConnection:
-    """What a connection class of the package lacks to be held to a clock."""
-
-    clock: Clock
-    connecting: float | None
-    replying: float | None  # the package's own attribute is lost on Unix sockets in release 5.0
-
-    @property
-    def socket_connect_timeout(self) -> float | None:
-        """What is left for one address; a host name may have many."""
-        return _left(self._connected_by)
-
-    @socket_connect_timeout.setter
-    def socket_connect_timeout(self, value: float | None) -> None:
-        pass  # `connecting` is the same
-
-    def _connect(self) -> HurriedSocket:
-        self._connected_by = self.clock.within(self.connecting)
-        return HurriedSocket(super()._connect(), self.clock, self.replying)  # type: ignore[misc]
-
-
-class HurriedSocket:
-    """A socket on which a reply comes in time as a whole: what trickles in does not begin the time anew."""
-
-    def __init__(self, socket: Any, clock: Clock, bound: float | None) -> None:
-        self._socket = socket
-        self._clock = clock
-        self._bound = bound
-        self._end = NEVER
-
-    def sendall(self, data: bytes) -> None:
-        """Sends a command; its reply is due from now on."""
-        self._end = self._clock.within(self._bound)
-        self._hurry()
-        self._socket.sendall(data)
-
-    def recv(self, *arguments: Any) -> bytes:
-        """A piece of the reply."""
-        self._hurry()
-        piece: bytes = self._socket.recv(*arguments)
-        return piece
-
-    def recv_into(self, *arguments: Any) -> int:
-        """A piece of the reply, for the parser in C."""
-        self._hurry()
-        count: int = self._socket.recv_into(*arguments)
-        return count
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
-    def _hurry(self) -> None:
-        if self._socket.gettimeout() != 0:  # 0: only looks whether there is something
-            self._socket.settimeout(_left(self._end))
-
-
-_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
-
-
-def _left(end: float) -> float | None:
-    return None if end == NEVER else max(end - time.monotonic(), 0.001)  # 0 would mean: do not wait at all
-
-
-def _replies(redis: Any, client: Any, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-    """The reply to each command, or the exception in its place."""
-    # The items' own bytes, also from a client that decodes: one item that is no UTF-8 would fail all.
-    as_bytes = {redis.client.NEVER_DECODE: True}
-    if len(commands) == 1:
-        try:
-            return [client.execute_command(*commands[0], **as_bytes)]
-        except redis.exceptions.ResponseError as error:
-            return [error]
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command, **as_bytes)
-    try:
-        replies: list[Any] = pipeline.execute(raise_on_error=False)
-        return replies
-    except redis.exceptions.ConnectionError:
-        keys = {command[1] for command in commands}
-        if len(keys) == 1 or not hasattr(client, "get_node_from_key"):
-            raise
-    # A cluster whose nodes are not all up: those that are answer for their keys.
-    by_key = {}
-    for key in keys:
-        own = [command for command in commands if command[1] == key]
-        try:
-            by_key[key] = iter(_replies(redis, client, own))
-        except redis.exceptions.ConnectionError as error:
-            by_key[key] = iter([error] * len(own))
-    return [next(by_key[command[1]]) for command in commands]
-
-
-def _client(redis: Any, connection_class: type, connection: dict[str, Any]) -> Any:
-    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=connection_class, **connection))
-
-
-def _cluster(redis: Any, connection_class: type, nodes: list[tuple[str, int]], connection: dict[str, Any]) -> Any:
-    from functools import partial
-
-    from redis.cluster import ClusterNode
-
-    (host, port), *others = nodes
-    return redis.RedisCluster(
-        url=f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}",
-        startup_nodes=[ClusterNode(*node) for node in others],  # type: ignore[no-untyped-call]
-        require_full_coverage=False,  # the nodes that are up serve their keys
-        # Only with a URL does the client use this, and it drops the options that it does not know itself.
-        connection_pool_class=partial(redis.ConnectionPool, connection_class=connection_class, **connection),
-        **connection,
+def unusable() -> ConfigurationError:
+    """The error for a URL that cannot be read; nothing of it is quoted, since it may be part of a password."""
+    return ConfigurationError(
+        "the Redis URL cannot be used: check host and port, and that the database is a number, as in "
+        "redis://localhost:6379?db=0; special characters of a password are percent-encoded, such as %2F for / "
+        "and %40 for @"
     )
 
 
-def _master(
-    redis: Any,
-    clock: Clock,
-    connection_class: type,
-    nodes: list[tuple[str, int]],
-    service: str,
-    connection: dict[str, Any],
-    to_sentinels: dict[str, Any],
-) -> Any:
-    from redis import sentinel
-
-    asking = {name: connection[name] for name in connection if name.startswith(("ssl", "retry"))}
-    for name in _TIMEOUTS:
-        # One Sentinel that is dead must not use up the time of the others.
-        asking[name] = connection[name] and connection[name] / len(nodes)
-    asking |= to_sentinels
-    secure = issubclass(connection_class, redis.SSLConnection)
-    manager = sentinel.Sentinel([], **connection)  # type: ignore[no-untyped-call]
-    # Those that it would make itself try ten times.
-    impatient = clock.hurry(connection_class, asking)
-    manager.sentinels = [_client(redis, impatient, {"host": host, "port": port, **asking}) for host, port in nodes]
-    managed = sentinel.SentinelManagedSSLConnection if secure else sentinel.SentinelManagedConnection
-    return manager.master_for(service, connection_class=clock.hurry(managed, connection))  # type: ignore[no-untyped-call]
-
-
-def _options_of(connection_class: type) -> set[str]:
-    import inspect
-
-    names: set[str] = set()
-    for ancestor in connection_class.__mro__[:-1]:
-        names.update(inspect.signature(ancestor).parameters)
-    return names - {"self", "kwargs"}
-
-
-def _unanswered(error: Exception) -> StoreError:
-    import redis
-
-    # What follows may be how the package prints its clients, in some releases with their passwords.
-    reason = _line(error).partition(" : <")[0]
-    if isinstance(error, redis.exceptions.AuthenticationError):
-        return StoreError(f"Redis refused the user name or password: {reason}")
+def unanswered(reason: str) -> StoreError:
+    """The error for a Redis that did not answer."""
     return StoreError(f"Redis did not answer: {reason}; is it running, and is the store URL right?")
 
 
-def _refused(error: Exception) -> StoreError:
-    refusal = StoreError(f"Redis refused to read: {_line(error)}")
-    refusal.answered = True
-    refusal.__cause__ = error
-    return refusal
+def refused_login(reason: str) -> StoreError:
+    """The error for a user or password that is wrong or lacks."""
+    return StoreError(f"Redis refused the user name or password: {_no_arguments(reason)}")
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def refused(reason: str) -> StoreError:
+    """The error for what Redis will not do, though it answers."""
+    error = StoreError(f"Redis refused to read: {_no_arguments(reason)}")
+    error.answered = True
+    return error
+
+
+def _no_arguments(reason: str) -> str:
+    # A server on which AUTH has been renamed quotes the password that came with it.
+    return reason.partition(", with args")[0]
+
+
+def _client(
+    base: str, in_url: dict[str, str], timeout: float, options: dict[str, Any], client: str | None
+) -> ReadsRedis:
+    """The seam over the client that was chosen, or over the first that serves what was asked for."""
+    if client is not None and client not in CLIENTS:
+        # Not shown unless it is a name: the application's own client goes to `RedisRequester`.
+        raise unknown("client for Redis", client if isinstance(client, str) else type(client).__name__, CLIENTS)
+    if any("@" in name for name in in_url):  # a question mark in a password, and the host after it
+        raise unusable()
+    scheme, found, rest = base.partition("://")
+    base = scheme.lower() + found + rest
+    known = {*_WIRE_OPTIONS, *(_TLS_OPTIONS if scheme.lower() == "rediss" else ())}
+    strange = next((name for name in (*in_url, *options) if name not in known), None)
+    beyond = _beyond_the_wire(scheme, strange, options)
+    if beyond and client == WIRE:
+        raise ConfigurationError(f"the client 'wire' does not serve {beyond}; leave client out for one that may")
+    if not beyond and client != REDIS_PY:
+        return Wire.from_url(base, in_url, timeout, options)
+    from .redis_py import RedisPy
+
+    try:
+        return RedisPy.from_url(base, in_url, timeout, options)
+    except MissingDependency as error:
+        if strange is None or client == REDIS_PY or "+" in scheme:
+            raise
+        doubt = unknown("option for Redis", strange, known | OWN_OPTIONS)
+        raise MissingDependency(f"{doubt} If it is one of redis-py: {error}") from error
+
+
+def _beyond_the_wire(scheme: str, strange: str | None, options: Mapping[str, Any]) -> str:
+    """What only the package redis serves; nothing when the wire does."""
+    if "+" in scheme:
+        return f"{scheme}://"
+    if strange is not None:
+        return f"the option {strange!r}"
+    texts = ("username", "password", "ssl_cert_reqs")
+    return next((f"such a {name}" for name in texts if not isinstance(options.get(name), (str, type(None)))), "")
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, port = host_and_port(address, 6379)
+    bare = unquote(host[1:-1] if host[0] + host[-1] == "[]" else host)
+    if set(bare) & set("[]:" if bare == host else "[] ") or not bare.isprintable() or not 0 < port < 65536:
+        raise ValueError
+    return bare, port
+
+
+def _tls(given: Mapping[str, Any]) -> Callable[[], Any]:
+    """What makes the TLS context; the options mean what they mean to the package."""
+    verifies = given.get("ssl_cert_reqs", "required")
+    verifies = "none" if verifies is None else verifies
+    checks_host = str(given.get("ssl_check_hostname", True)).upper() not in ("0", "F", "FALSE", "N", "NO")
+    authorities = given.get("ssl_ca_certs")
+    certificate, key = given.get("ssl_certfile"), given.get("ssl_keyfile")
+    if verifies not in ("required", "optional", "none"):
+        raise ConfigurationError(f"ssl_cert_reqs must be required, optional or none, not {verifies!r}")
+    if key and not certificate:
+        raise ConfigurationError("ssl_keyfile is of no use without ssl_certfile")
+
+    def context() -> Any:
+        import ssl
+
+        made = ssl.create_default_context()
+        made.check_hostname = checks_host and verifies != "none"
+        made.verify_mode = ssl.VerifyMode[f"CERT_{verifies.upper()}"]
+        try:
+            if certificate:
+                made.load_cert_chain(certificate, key, password="")  # without one it would ask on the terminal
+            if authorities:
+                made.load_verify_locations(authorities)
+        except OSError as error:
+            files = ", ".join(str(file) for file in (certificate, key, authorities) if file)
+            raise OSError(f"the certificates cannot be used: {error.strerror or error}: {files}") from error
+        return made
+
+    return context
+
+
+def _fits(command: tuple[str, ...], reply: Any) -> bool:
+    """Whether it is a reply to such a command."""
+    if isinstance(reply, Refusal):
+        return True
+    if command[0] in ("HGET", "GET"):
+        return reply is None or isinstance(reply, bytes)
+    pairs = command[0] == "HGETALL"
+    return isinstance(reply, list) and set(map(type, reply)) <= {bytes} and not (pairs and len(reply) % 2)
+
+
+def _words(reply: Refusal) -> str:
+    """What Redis said, without the codes that say nothing more."""
+    text = " ".join(str(reply).split())
+    code, _, words = text.partition(" ")
+    return words if code in ("ERR", "NOAUTH", "WRONGPASS", "NOPERM", *_NOT_NOW) else text
+
+
+def _pairs(reply: Any) -> Iterable[tuple[Any, Any]]:
+    """The members of a hash, which comes as a mapping or flat."""
+    if isinstance(reply, list):
+        members = iter(reply)
+        return zip(members, members, strict=True)
+    items: Iterable[tuple[Any, Any]] = reply.items()
+    return items
 
 
 def _decoded(key: bytes | str) -> str:

@@ -33,6 +33,7 @@ SLACK = 0.02
 """Seconds by which a wait may be longer or shorter than it should, or a tenth of it."""
 
 _PIECE = 65536
+_LARGE_PIECE = 1024 * 1024
 
 
 class MalformedReply(Exception):
@@ -73,6 +74,7 @@ class Endpoint:
         end = begin + 2 * self._timeout
         if deadline is not None and deadline < end:
             end = deadline
+            _left(end)  # none: a connection that is kept shall not be lost over it
         connection = self._kept()
         if connection is not None:
             connection.end = min(end, begin + self._timeout / 2)
@@ -90,7 +92,7 @@ class Endpoint:
             else:
                 self._keep(connection)
                 return reply
-        connection = Connection(self._open(min(end, time.monotonic() + self._timeout)))
+        connection = Connection(lambda: self._open(min(end, time.monotonic() + self._timeout)))
         connection.end = connection.prolonged = min(end, time.monotonic() + self._timeout)
         try:
             reply = talk(connection)
@@ -132,8 +134,10 @@ class Endpoint:
             _connect(connected, self._address, end)
             return connected
         host, port = self._address
-        # As bytes: text would load a codec for domain names.
-        name: bytes | str = host.encode() if host.isascii() else host
+        try:
+            name = host.encode("ascii" if host.isascii() else "idna")  # text would load that codec in any case
+        except UnicodeError as error:
+            raise OSError("no host can have this name") from error
         found = module.getaddrinfo(name, port, 0, module.SOCK_STREAM)
         for left, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
             now = time.monotonic()
@@ -181,8 +185,8 @@ class Connection:
         "reusable",
     )
 
-    def __init__(self, connected: Any) -> None:
-        self._socket = connected
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._socket: Any = None
         self._buffer = b""
         self._at = 0  # what stands before it in the buffer has been read
         self._read = 0
@@ -199,6 +203,8 @@ class Connection:
         """A byte came since something was sent."""
         self.reusable = True
         """False when the server is going to close it."""
+        # Younger than this object, since the garbage collector begins with the older: a socket left open warns.
+        self._socket = connect()
 
     def send(self, data: bytes) -> None:
         """Sends a question; what is read from now on is the reply."""
@@ -225,20 +231,25 @@ class Connection:
 
     def exactly(self, count: int) -> bytes:
         """The next bytes, so many."""
+        if count > REPLY_LIMIT:
+            raise MalformedReply(f"a reply of more than {REPLY_LIMIT} bytes")
         have = len(self._buffer) - self._at
         if have >= count:
             data = self._buffer[self._at : self._at + count]
             self._at += count
             return data
         pieces = [self._buffer[self._at :]]
-        while have < count:
-            piece = self._receive()
+        self._buffer, self._at = b"", 0
+        while count - have >= _PIECE:
+            # No more than that, so that a large text is not copied once more to cut off what follows.
+            piece = self._receive(min(count - have, _LARGE_PIECE))
             have += len(piece)
             pieces.append(piece)
-        surplus = have - count
-        last = pieces[-1]
-        self._buffer, self._at = last, len(last) - surplus
-        pieces[-1] = last[: self._at]
+        while have < count:
+            self._buffer = self._receive()
+            self._at = min(count - have, len(self._buffer))
+            have += self._at
+            pieces.append(self._buffer[: self._at])
         return b"".join(pieces)
 
     def rest_of_all(self) -> bytes:
@@ -278,14 +289,15 @@ class Connection:
 
     def close(self) -> None:
         """Closes it; may be called twice."""
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
     def __del__(self) -> None:
         self.close()
 
-    def _receive(self) -> bytes:
+    def _receive(self, most: int = _PIECE) -> bytes:
         self._hurry(self.prolonged if self.heard else self.end)
-        piece: bytes = self._socket.recv(_PIECE)
+        piece: bytes = self._socket.recv(most)
         if not piece:
             raise _Ended("the server closed the connection")
         self.heard = True

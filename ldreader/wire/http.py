@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 HEADERS_LIMIT = 200
 """Lines that the head of a response may have, its interim responses included."""
 
+_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/"
+
 
 class Http:
     """One server's HTTP, as `Endpoint` keeps its connections."""
@@ -60,22 +62,64 @@ class Http:
         self._endpoint.close()
 
 
+def escaped(text: str) -> str:
+    """The text as it stands in the path or the query of a URL: all is escaped but letters, digits and ``-._~/``."""
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in text.encode())
+
+
+def split_url(url: str) -> tuple[bool, str, int, str]:
+    """Whether it asks for TLS, the host, the port and the target of an ``http://`` or ``https://`` URL.
+
+    Raises:
+        ValueError: It is none, or it has a user or a character that must be escaped. The message does not show it.
+    """
+    scheme, _, rest = url.partition("://")
+    secure = scheme.lower() == "https"
+    address, _, path = rest.partition("/")
+    host, colon, port = address.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = address, ""
+    bare = host[1:-1] if host[:1] + host[-1:] == "[]" else host
+    allowed = ".-_" if bare == host else ":"
+    number = int(port) if port.isdigit() else (443 if secure else 80)
+    if (
+        not (secure or scheme.lower() == "http")
+        or not (url.isascii() and url.isprintable())
+        or " " in url
+        or "#" in url
+        or not all(letter.isalnum() or letter in allowed for letter in bare or "?")
+        or (port and not port.isdigit())
+        or number > 65535
+    ):
+        raise ValueError("no plain http:// or https:// URL")
+    return secure, bare, number, f"/{path}"
+
+
 def _response(connection: Connection) -> tuple[int, dict[str, str], bytes]:
     left = HEADERS_LIMIT
     status = 100
     while status < 200:  # the interim ones only say that the real one is to come
         version, _, rest = connection.line().partition(b" ")
-        code = rest[:3]
-        if version not in (b"HTTP/1.1", b"HTTP/1.0") or len(code) != 3 or not code.isdigit():
+        code = rest.partition(b" ")[0]
+        left -= 1
+        if (
+            version not in (b"HTTP/1.1", b"HTTP/1.0")
+            or len(code) != 3
+            or not code.isdigit()
+            or code < b"100"
+            or left < 0
+        ):
             raise MalformedReply("no HTTP response")
         status = int(code)
         headers: dict[str, str] = {}
         while line := connection.line():
             left -= 1
-            name, colon, value = line.partition(b":")
-            if not colon or not left:
-                raise MalformedReply("no HTTP headers")
-            headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip()
+            field, colon, content = line.decode("latin-1").partition(":")
+            if not colon or field != field.strip() or left < 0:
+                raise MalformedReply("no HTTP headers, or too many")
+            name, value = field.lower(), content.strip()
+            # Two lengths that contradict each other make none.
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     tokens = headers.get("connection", "").lower()
     if "close" in tokens or (version == b"HTTP/1.0" and "keep-alive" not in tokens):
         connection.reusable = False
@@ -93,7 +137,7 @@ def _body(connection: Connection, status: int, headers: dict[str, str]) -> bytes
     length = headers.get("content-length")
     if length is None:
         return connection.rest_of_all()
-    if not (length.isascii() and length.isdigit()):
+    if not (length.isascii() and length.isdigit() and len(length) < 20):
         raise MalformedReply("a content length that is no number")
     return connection.exactly(int(length))
 

@@ -17,13 +17,20 @@ if TYPE_CHECKING:
 NESTING_LIMIT = 8
 """Levels of arrays in arrays; no reply to a read has more than two."""
 
+DIGITS = 20
+"""Characters of the longest number of the protocol."""
+
 
 class Refusal(Exception):
     """An error reply of Redis."""
 
 
-class Greeted(Refusal):
-    """Redis refused what comes before any command: the user and password, or the database."""
+class NoAdmission(Refusal):
+    """An error reply to what comes before any command, ``AUTH`` or ``SELECT``."""
+
+    def __init__(self, command: str, reply: Refusal) -> None:
+        super().__init__(str(reply))
+        self.command = command
 
 
 class Resp:
@@ -40,36 +47,40 @@ class Resp:
         secure: Callable[[], Any] | None = None,
     ) -> None:
         self._endpoint = Endpoint(address, timeout=timeout, secure=secure)
-        greeting = []
+        self._greeting: list[tuple[str, ...]] = []
         if user or password:
-            greeting.append(("AUTH", user, password) if user else ("AUTH", password))
+            self._greeting.append(("AUTH", user, password) if user else ("AUTH", password))
         if database:
-            greeting.append(("SELECT", str(database)))
-        self._greetings = len(greeting)
-        self._greeting = _encoded(greeting)
+            self._greeting.append(("SELECT", str(database)))
 
     def read(self, commands: Sequence[tuple[str, ...]], deadline: float | None = None) -> list[Any]:
         """The reply to each command, all in one round trip; a `Refusal` in the place of one that Redis refused.
 
-        Texts are bytes, and what does not exist is None.
+        Texts are bytes, what does not exist is None, and a status such as OK is a str.
 
         Raises:
-            Greeted: The user, the password or the database was refused.
+            NoAdmission: The user, the password or the database was refused.
             OSError: There was no reply, or none in time.
             MalformedReply: The reply is no RESP.
         """
-        question = _encoded(commands)
+        if not commands:
+            return []
 
         def talk(connection: Connection) -> list[Any]:
-            if not connection.fresh:
-                connection.send(question)
-                return [_reply(connection) for _ in commands]
-            connection.send(self._greeting + question)
-            for _ in range(self._greetings):
-                reply = _reply(connection)
+            greeting = self._greeting if connection.fresh else []
+            connection.send(_encoded([*greeting, *commands]))
+            replies: list[Any] = []
+            try:
+                for _ in range(len(greeting) + len(commands)):
+                    replies.append(_reply(connection))
+            except OSError as error:
+                if len(replies) == 1 and isinstance(replies[0], Refusal):  # Redis says why before it hangs up
+                    raise ConnectionError(str(replies[0])) from error
+                raise
+            for command, reply in zip(greeting, replies, strict=False):
                 if isinstance(reply, Refusal):
-                    raise Greeted(str(reply))
-            return [_reply(connection) for _ in commands]
+                    raise NoAdmission(command[0], reply)
+            return replies[len(greeting) :]
 
         return self._endpoint.ask(talk, deadline)
 
@@ -93,29 +104,31 @@ def _reply(connection: Connection, nesting: int = 0) -> Any:
     line = connection.line()
     kind, rest = line[:1], line[1:]
     if kind == b"$":
-        size = _integer(rest)
-        if size < 0:
+        size = _length(rest)
+        if size is None:
             return None
-        data = connection.exactly(size + 2)
-        if data[-2:] != b"\r\n":
+        data = connection.exactly(size)
+        if connection.exactly(2) != b"\r\n":
             raise MalformedReply("a text that does not end where it says")
-        return data[:-2]
+        return data
     if kind == b"*":
-        count = _integer(rest)
+        count = _length(rest)
         if nesting >= NESTING_LIMIT:
             raise MalformedReply("arrays in arrays without an end")
-        return None if count < 0 else [_reply(connection, nesting + 1) for _ in range(count)]
+        return None if count is None else [_reply(connection, nesting + 1) for _ in range(count)]
     if kind == b"-":
         return Refusal(rest.decode("utf-8", "replace"))
     if kind == b"+":
-        return rest
-    if kind == b":":
-        return _integer(rest)
+        return rest.decode("utf-8", "replace")
+    if kind == b":" and rest.removeprefix(b"-").isdigit() and len(rest) <= DIGITS:
+        return int(rest)
     raise MalformedReply("no reply of Redis")
 
 
-def _integer(text: bytes) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise MalformedReply("a length that is no number") from None
+def _length(text: bytes) -> int | None:
+    """How much follows; None for what does not exist."""
+    if text == b"-1":
+        return None
+    if not text.isdigit() or len(text) > DIGITS:
+        raise MalformedReply("a length that is no number")
+    return int(text)

@@ -1,0 +1,1 @@
+"""What ldreader costs, beside others under the same conditions: ``python -m tests.benchmarks --help``."""
