@@ -46,6 +46,10 @@ class ReadAhead:
         """The items that the flag may need, as far as anything is known about it."""
         return self._known.get(flag_key, ())
 
+    def forget(self, flag_key: str) -> None:
+        """Makes no guess about the flag until something is learned again: the guesses may have made a read fail."""
+        self._known.pop(flag_key, None)
+
     def learn(
         self,
         flag_key: str,
@@ -80,7 +84,7 @@ class ReadAhead:
             room -= sizes[ref]
             if len(learned) < REFS_PER_FLAG and room >= 0:
                 learned[ref] = known.get(ref) or _Count()
-        if len(self._known) >= FLAGS:
+        if flag_key not in self._known and len(self._known) >= FLAGS:
             self._known = {}  # to be learned anew; in one step, because other threads are reading it
         self._known[flag_key] = learned
 

@@ -37,6 +37,10 @@ GUESS_LIMIT = 65536
 """Bytes of an item that is still fetched on a guess, where the requester has no ``guess_limit`` of its own."""
 
 
+QUICKLY = 0.1
+"""Seconds in which a read may fail without having been waited for."""
+
+
 class RequestStats:
     """What a request has cost until now."""
 
@@ -415,7 +419,7 @@ class Request:
 
     def _fetch_items(self, wanted: list[ItemRef]) -> None:
         """Puts something in the place of each of these, and of what they led to before if that came along."""
-        guesses = self._guesses(wanted)
+        guesses = self._guesses(wanted) if self._failure is None else {}
         found: Texts = {}
         alone = wanted
         end: float | None = None
@@ -430,14 +434,24 @@ class Request:
                     if not isinstance(text, StoreError):
                         self._put(ref, text)
                 alone = [ref for ref in wanted if isinstance(found.get(ref), StoreError)]
-            elif patience or self._failure.answered:
-                self._failure = None
+            else:
+                self._forget_guesses(wanted)
+                # Without a bound that is known, what had to be waited for is not waited for twice.
+                if patience or self._failure.answered or time.monotonic() - begin < QUICKLY:
+                    self._failure = None
+            for ref in wanted:
+                if ref not in alone:
+                    self._put(ref, found.get(ref))
             end = patience and begin + 2 * patience
         if alone:
-            found = {ref: found[ref] for ref in wanted if ref in found and ref not in alone}
-            found.update(self._ask(self._read_many, alone, end=end))
-        for ref in wanted:
+            found = self._ask(self._read_many, alone, end=end)
+        for ref in alone:
             self._put(ref, found.get(ref, self._failure))
+
+    def _forget_guesses(self, refs: Iterable[ItemRef]) -> None:
+        for kind, key in refs:
+            if kind == FEATURES and self._read_ahead is not None:
+                self._read_ahead.forget(key)
 
     def _fetch_memberships(self, context_keys: list[str]) -> None:
         if self._memberships is None:

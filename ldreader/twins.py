@@ -86,7 +86,7 @@ def json_dumps(value: Any) -> str:
                 # The same arguments that the public module gives it.
                 _encode = make_encoder({}, _no_text, encode_basestring_ascii, None, ": ", ", ", False, False, False)
             return "".join(_encode(value, 0))
-        except (ImportError, ValueError, TypeError):
+        except (ImportError, AttributeError, ValueError, TypeError):
             _encode = None  # its note of what it is inside of is not cleared by an error
     import json
 
@@ -99,6 +99,7 @@ class _Decoding:
     strict = True
     object_hook = None
     object_pairs_hook = None
+    array_hook = None  # newer releases ask for it
     parse_float = float
     parse_int = int
 
@@ -153,7 +154,7 @@ def _scanner() -> Callable[[str, int], tuple[Any, int]]:
 
             _scan = make_scanner(_Decoding())  # type: ignore[arg-type]
             return _scan
-        except ImportError:
+        except (ImportError, AttributeError, TypeError):  # a release that asks for something else
             pass
     import json
 

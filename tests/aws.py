@@ -151,6 +151,7 @@ class DynamoDBServer:
     def pause(self) -> None:
         """Keeps it from answering; connections are still accepted, by the kernel."""
         self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)  # until it has stopped; a fast client would still get an answer
 
     def resume(self) -> None:
         """Lets it answer again."""

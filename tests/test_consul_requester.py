@@ -35,6 +35,9 @@ from tests.consul_agent import SERVERS, ConsulAgent
 from tests.proxy import Answer, Proxy, Sent
 from tests.redis_fixtures import Certificates, answering_port, full_port, silent_port
 from tests.servers import free_port, lacking, until
+from tests.test_imports import DEAR
+
+PROJECT = Path(__file__).parent.parent
 
 USER = {"kind": "user", "key": "u"}
 
@@ -952,6 +955,57 @@ class TestOpening:
         # Compiled anew, so that what the compiler warns of is seen too.
         command = [sys.executable, "-W", "error", "-X", f"pycache_prefix={tmp_path}", "-c", program]
         subprocess.run(command, check=True, timeout=30)
+
+
+def chain(*keys: str) -> list[dict[str, Any]]:
+    """Flags each of which needs the next."""
+    served: dict[str, Any] = {"version": 1, "on": True, "variations": ["on"], "fallthrough": {"variation": 0}}
+    return [
+        {**served, "key": key, "prerequisites": [{"key": needed, "variation": 0} for needed in keys[index + 1 :][:1]]}
+        for index, key in enumerate(keys)
+    ]
+
+
+class TestAReader:
+    def test_learns_what_a_flag_leads_to_and_asks_for_it_in_one_round_trip(
+        self, tree: Tree, prefix: str, proxy: Proxy, client: str
+    ) -> None:
+        for flag in chain(*"abcd"):
+            tree.put(prefix, "features", flag["key"], json.dumps(flag))
+        url = f"consul://127.0.0.1:{proxy.port}?prefix={prefix}&client={option(client)}"
+        with FlagReader.from_url(url) as reader:
+            assert reader.variation("a", USER, "default") == "on"
+            assert len(proxy.sent) == 4
+            assert reader.variation("a", USER, "default") == "on"
+            assert requests_in(proxy.sent[4:]) == ["PUT /v1/txn"]
+
+    def test_knows_how_long_a_read_may_take(self, opened: Opens) -> None:
+        assert opened("consul://localhost", timeout=WAIT).timeout == WAIT
+        assert opened("consul://localhost").timeout == 2
+
+    @pytest.mark.usefixtures("package")
+    def test_does_not_know_it_of_the_applications_client(self, consul_server: ConsulAgent) -> None:
+        assert ConsulRequester(applications(consul_server)).timeout is None
+
+
+COLD = f"""
+import sys
+sys.path.insert(0, {str(PROJECT)!r})
+from ldreader import Context, FlagReader
+with FlagReader.from_url(sys.argv[1]) as reader:
+    assert reader.variation("a", Context.create("ada"), "off") == "on"
+    for _ in range(2):
+        assert reader.variation("b", Context.create("ada"), "off") == "on"
+print(sorted({DEAR} & set(sys.modules)))
+"""
+
+
+def test_a_cold_evaluation_loads_nothing_dear(consul_server: ConsulAgent, prefix: str) -> None:
+    for flag in chain(*"bac"):
+        consul_server.put(f"{prefix}/features/{flag['key']}", json.dumps(flag).encode())
+    program = [sys.executable, "-I", "-S", "-W", "error", "-c", COLD, f"{consul_server.url}?prefix={prefix}"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 class TestBoundedWaits:

@@ -53,12 +53,14 @@ class Guessing(CountingRequester):
         """More items at once make the whole read fail."""
         self.spoilt: set[ItemRef] = set()
         """What fails in its place when it is asked for with others."""
+        self.fails_alone = False
+        """A read of one item fails."""
         self.refusal = StoreError("too much at once")
         self.refusal.answered = True
 
     def get_many(self, refs: Sequence[ItemRef]) -> dict[ItemRef, Text]:
         found = super().get_many(refs)
-        if self.most is not None and len(refs) > self.most:
+        if (self.most is not None and len(refs) > self.most) or (self.fails_alone and len(refs) == 1):
             raise self.refusal
         if len(refs) > 1:
             found.update({ref: StoreError("throttled") for ref in refs if ref in self.spoilt})
@@ -335,22 +337,48 @@ class TestReadAhead:
                 assert result(request.variation_detail("0", "default")) == UNREACHABLE
         assert requester.rounds[2:] == [features("0", "1"), features("0")]
 
-    def test_a_silent_store_whose_patience_is_unknown_is_waited_for_once(self) -> None:
+    def test_a_silent_store_whose_patience_is_unknown_is_waited_for_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         requester, reader = guessing(*chain(1))
         reader.variation("0", USER, None)
         requester.most = 0
         requester.refusal.answered = False
+        ticks = iter(range(100))
+        monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
         assert result(reader.variation_detail("0", USER, "default")) == UNREACHABLE
         assert requester.rounds[2:] == [features("0", "1")]
 
-    def test_what_failed_is_known_still(self) -> None:
+    def test_a_store_that_failed_is_not_asked_again_in_the_request_whatever_is_known(self) -> None:
+        pairs = [item for key in "abc" for item in (flag(key, prerequisites=[needs(f"{key}p")]), flag(f"{key}p"))]
+        requester, reader = guessing(*pairs)
+        for key in "abc":
+            reader.variation(key, USER, None)
+        requester.rounds.clear()
+        requester.most = 0
+        with reader.request(USER) as request:
+            for key in "abc":
+                assert result(request.variation_detail(key, "default")) == UNREACHABLE
+        assert requester.rounds == [features("a", "ap"), features("a")]
+
+    @pytest.mark.parametrize("answered", [True, False])
+    def test_guesses_that_made_a_read_fail_are_forgotten(self, answered: bool) -> None:
         requester, reader = guessing(*chain(1))
         reader.variation("0", USER, None)
-        requester.most = 0
+        requester.most = 1
+        requester.refusal.answered = answered
+        for _ in range(2):
+            assert result(reader.variation_detail("0", USER, "default")) == FALLTHROUGH
+            requester.rounds.append([])
+        assert requester.rounds[2:4] == [features("0", "1"), features("0")]
+
+    def test_what_is_missing_stays_so_when_something_beside_it_fails(self) -> None:
+        requester, reader = guessing(*chain(1))
         reader.variation("0", USER, None)
-        requester.most = None
-        reader.variation("0", USER, None)
-        assert requester.rounds[-1] == features("0", "1")
+        requester.spoilt = {("features", "0")}
+        requester.fails_alone = True
+        with reader.request(USER) as request:
+            request.prefetch("0", "nowhere")
+            assert request.variation_detail("0", "default").reason["errorKind"] == "EXCEPTION"
+            assert request.variation_detail("nowhere", "default").reason["errorKind"] == "FLAG_NOT_FOUND"
 
     def test_it_can_be_turned_off(self) -> None:
         requester, reader = guessing(*chain(1), read_ahead=False)
@@ -433,6 +461,13 @@ def taught(*sizes: Mapping[ItemRef, int], limit: int = 65536) -> list[ItemRef]:
 
 
 class TestTheBounds:
+    def test_relearning_a_flag_of_many_forgets_no_other(self) -> None:
+        read_ahead = ReadAhead()
+        for number in range(FLAGS):
+            read_ahead.learn(str(number), sized(1, 10), {}, sized(1, 10), 65536)
+        read_ahead.learn("0", sized(2, 10), {}, sized(2, 10), 65536)
+        assert len(read_ahead._known) == FLAGS
+
     def test_a_flag_has_so_many_items_and_no_more(self) -> None:
         assert len(taught(sized(REFS_PER_FLAG + 40, 10))) == REFS_PER_FLAG
 

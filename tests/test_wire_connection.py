@@ -546,3 +546,41 @@ def test_after_a_fork_parent_and_child_get_their_own_answers_on_a_connection_eac
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert (done.stdout, done.stderr) == ("right\n", "")
         assert connections() - before == 2 + 1  # the last is that of this question
+
+
+def test_closing_while_other_threads_take_connections_raises_nothing() -> None:
+    endpoint = Endpoint(("127.0.0.1", 1), timeout=1)
+    failed: list[BaseException] = []
+
+    class Idle:
+        def close(self) -> None:
+            pass
+
+    def busy() -> None:
+        try:
+            for _ in range(3000):
+                endpoint._idle.append(Idle())  # type: ignore[arg-type]
+                endpoint.close()
+        except BaseException as error:
+            failed.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=busy) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert failed == []
+
+
+def test_an_address_family_that_the_system_lacks_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        usual = socket.getaddrinfo("127.0.0.1", port, 0, socket.SOCK_STREAM)
+        absent = [(12345, socket.SOCK_STREAM, 0, "", ("::1", port, 0, 0))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [*absent, *usual])
+        Connection(lambda: Endpoint(("localhost", port), timeout=2)._open(time.monotonic() + 2)).close()

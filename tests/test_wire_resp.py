@@ -189,8 +189,11 @@ class TestNonsense:
 
     @pytest.mark.parametrize("reply", [b":5\r\n", b"+OK\r\n", b"*0\r\n", b"*1\r\n$1\r\na\r\n"])
     def test_a_reply_that_no_item_is(self, reply: bytes) -> None:
-        with scripted(reply) as (requester, _):
+        with scripted(reply, b"$2\r\n{}\r\n", timeout=10) as (requester, server):
             assert "makes no sense, not what was asked for" in str(failure(lambda: requester.get_many(ONE)))
+            # The next reply on that connection could be to another command.
+            assert requester.get_many(ONE) == {ONE[0]: b"{}"}
+            assert len(server.peers) == 2
 
     @pytest.mark.parametrize(
         "reply",

@@ -278,7 +278,7 @@ class Wire:
 
 def unanswered(reason: str) -> StoreError:
     """The error for an agent that did not answer; the reason may quote what came instead."""
-    return StoreError(f"Consul did not answer: {_line(reason)}; is the agent running, and is the URL right?")
+    return StoreError(f"Consul did not answer: {_line(reason)[:200]}; is the agent running, and is the URL right?")
 
 
 def _opener(client: object) -> Callable[..., SpeaksHttp]:
@@ -406,12 +406,12 @@ _ADVICE = "the token needs key_prefix read on the prefix"
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())[:200]
+    return " ".join(text.split())
 
 
 def _refused(status: int, body: bytes | str) -> StoreError:
     text = _line(body if isinstance(body, str) else body.decode("utf-8", "replace"))
     advice = f"; {_ADVICE}" if status == 403 or "ermission denied" in text else ""
-    refusal = StoreError(f"Consul refused to read: {status} {text}{advice}")
+    refusal = StoreError(f"Consul refused to read: {status} {text[:200]}{advice}")
     refusal.answered = True
     return refusal

@@ -504,7 +504,7 @@ def _suffix(region: str) -> str:
         Unserved: It is in a part of AWS that has a domain of its own, or in one that is new.
     """
     area, *place = region.split("-")
-    if area in _AREAS and (len(place) == 2 or place[0] == "gov") and place[-1].isdigit():
+    if area in _AREAS and (len(place) == 2 or place[:1] == ["gov"]) and place[-1].isdigit():
         return "amazonaws.com.cn" if area == "cn" else "amazonaws.com"
     raise credentials.Unserved(f"the domain of the region {region!r} is not known here")
 

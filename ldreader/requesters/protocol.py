@@ -48,7 +48,8 @@ class BoundedRequester(FeatureRequester, Protocol):
     """What a requester over a network may offer besides; each of these attributes alone is of use, and none is needed.
 
     One with ``keeps_deadlines`` set takes one further argument in its reads (in ``get_big_segments`` too, where it has
-    that): the value of ``time.monotonic`` by which the whole read ends, with a `StoreError` if it must.
+    that): the value of ``time.monotonic`` by which the whole read ends, with a `StoreError` if it must. A class derived
+    from such a requester takes it too, or sets ``keeps_deadlines`` to False.
     """
 
     keeps_deadlines: bool

@@ -235,9 +235,7 @@ class Wire:
             StoreError: Redis did not answer, or not by the deadline, or not in its protocol.
         """
         try:
-            replies = self._redis.read(commands, deadline)
-            if not all(map(_fits, commands, replies)):
-                raise MalformedReply("not what was asked for")
+            replies = self._redis.read(commands, deadline, fits=_fits)
         except NoAdmission as error:
             raise (refused_login if error.command == "AUTH" else refused)(_words(error)) from error
         except MalformedReply as error:
@@ -277,7 +275,7 @@ def unusable() -> ConfigurationError:
 
 def unanswered(reason: str) -> StoreError:
     """The error for a Redis that did not answer."""
-    return StoreError(f"Redis did not answer: {reason}; is it running, and is the store URL right?")
+    return StoreError(f"Redis did not answer: {_no_arguments(reason)}; is it running, and is the store URL right?")
 
 
 def refused_login(reason: str) -> StoreError:

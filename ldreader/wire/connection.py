@@ -104,8 +104,9 @@ class Endpoint:
 
     def close(self) -> None:
         """Closes the connections that are kept; the next question opens another."""
-        while self._idle:
-            self._idle.pop().close()
+        idle, self._idle = self._idle, []  # at once: other threads take from it
+        for connection in idle:
+            connection.close()
 
     def _kept(self) -> Connection | None:
         """A connection from before that seems to be alive."""
@@ -141,8 +142,8 @@ class Endpoint:
         found = module.getaddrinfo(name, port, 0, module.SOCK_STREAM)
         for left, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
             now = time.monotonic()
-            connected = module.socket(family, kind, protocol)
             try:
+                connected = module.socket(family, kind, protocol)  # fails where the system has no IPv6
                 # An address that is silent leaves time for the others.
                 _connect(connected, address, now + (end - now) / left)
                 connected.setsockopt(module.IPPROTO_TCP, module.TCP_NODELAY, 1)

@@ -53,10 +53,17 @@ class Resp:
         if database:
             self._greeting.append(("SELECT", str(database)))
 
-    def read(self, commands: Sequence[tuple[str, ...]], deadline: float | None = None) -> list[Any]:
+    def read(
+        self,
+        commands: Sequence[tuple[str, ...]],
+        deadline: float | None = None,
+        *,
+        fits: Callable[[tuple[str, ...], Any], bool] = lambda command, reply: True,
+    ) -> list[Any]:
         """The reply to each command, all in one round trip; a `Refusal` in the place of one that Redis refused.
 
-        Texts are bytes, what does not exist is None, and a status such as OK is a str.
+        Texts are bytes, what does not exist is None, and a status such as OK is a str. A reply that does not fit its
+        command is malformed: the next one on that connection could be another command's.
 
         Raises:
             NoAdmission: The user, the password or the database was refused.
@@ -80,7 +87,10 @@ class Resp:
             for command, reply in zip(greeting, replies, strict=False):
                 if isinstance(reply, Refusal):
                     raise NoAdmission(command[0], reply)
-            return replies[len(greeting) :]
+            asked = replies[len(greeting) :]
+            if not all(map(fits, commands, asked)):
+                raise MalformedReply("not what was asked for")
+            return asked
 
         return self._endpoint.ask(talk, deadline)
 
