@@ -24,7 +24,7 @@ from ldreader.requesters.dynamodb import DynamoDBRequester, Wire
 from ldreader.wire import credentials
 from tests.aws import ENVIRONMENT, FOREIGN, moto
 from tests.proxy import Answer, Proxy, Sent
-from tests.redis_fixtures import Certificates, answering_port, full_port, silent_port
+from tests.redis_fixtures import Certificates, answering_port, silent_port
 from tests.servers import free_port
 
 PROJECT = Path(__file__).parent.parent
