@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -337,7 +337,7 @@ class TestReading:
         assert requester.get_all() == {"features": {}, "segments": {}}
         for sent in nowhere.sent:
             path, _, query = sent.path.partition("?")
-            assert unquote(path).startswith("/v1/kv/a,b/")
+            assert path.startswith("/v1/kv/a%2Cb/")
             assert parse_qs(query)["dc"] == [odd]
         requester.close()
 
@@ -684,8 +684,7 @@ class TestTls:
     ) -> None:
         def answer(connection: socket.socket, asked: bytes, over: threading.Event) -> None:
             connection.sendall(TRICKLES[kind])
-            while not over.wait(0.02):
-                connection.sendall(b"x")
+            trickle(connection, over)
 
         with secured(answer, certificates) as port:
             requester = opened(f"consul+https://127.0.0.1:{port}", verify=str(certificates.ca), timeout=WAIT)
@@ -1109,6 +1108,20 @@ MALFORMED = {
 }
 
 
+def trickle(connection: socket.socket, over: threading.Event) -> None:
+    """Sends byte by byte, for longer than anyone should wait."""
+    started = time.monotonic()
+    while time.monotonic() - started < 6 * WAIT and not over.wait(0.02):
+        connection.sendall(b"x")
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def several(name: str, addresses: list[Any]) -> Callable[..., list[Any]]:
+    """A look-up of hosts that finds these addresses for a name."""
+    find = socket.getaddrinfo
+    return lambda host, *rest: addresses if host in (name, name.encode()) else find(host, *rest)
+
+
 class TestABadServer:
     def read(self, requester: ConsulRequester, bound: float, deadline: float | None = None) -> str:
         """What a read that fails says; its time was bounded."""
@@ -1122,8 +1135,7 @@ class TestABadServer:
     def test_a_reply_that_trickles_in_costs_one_timeout(self, kind: str, opened: Opens) -> None:
         def answer(connection: socket.socket, asked: bytes, over: threading.Event) -> None:
             connection.sendall(TRICKLES[kind])
-            while not over.wait(0.02):
-                connection.sendall(b"x")
+            trickle(connection, over)
 
         with answering_port(answer) as port:
             requester = opened(f"consul://:s3cret@127.0.0.1:{port}", timeout=WAIT)
@@ -1181,8 +1193,7 @@ class TestABadServer:
     def test_the_deadline_of_a_request_cuts_a_reply_short(self, client: str) -> None:
         def answer(connection: socket.socket, asked: bytes, over: threading.Event) -> None:
             connection.sendall(HEAD)
-            while not over.wait(0.02):
-                connection.sendall(b"x")
+            trickle(connection, over)
 
         with answering_port(answer) as port:
             url = f"consul://127.0.0.1:{port}?timeout=30&client={option(client)}"
@@ -1197,9 +1208,7 @@ class TestABadServer:
     ) -> None:
         with full_port() as port:
             addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))] * 4
-            find = socket.getaddrinfo
-            several = lambda host, *rest: addresses if host in ("many.test", b"many.test") else find(host, *rest)  # noqa: E731
-            monkeypatch.setattr(socket, "getaddrinfo", several)
+            monkeypatch.setattr(socket, "getaddrinfo", several("many.test", addresses))
             requester = opened(f"consul://many.test:{port}", timeout=WAIT)
             assert "timed out" in self.read(requester, WAIT)
             assert "timed out" in self.read(requester, WAIT / 4, time.monotonic() + WAIT / 4)
@@ -1213,10 +1222,29 @@ class TestABadServer:
 
         with full_port() as full, answering_port(answer) as port:
             addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", each)) for each in (full, port)]
-            monkeypatch.setattr(socket, "getaddrinfo", lambda *asked: addresses)
+            monkeypatch.setattr(socket, "getaddrinfo", several("many.test", addresses))
             requester = opened("consul://many.test", timeout=WAIT)
             assert requester.get_many(features("a")) == FOUND
             requester.close()
+
+    @pytest.mark.parametrize("client", ["python-consul", "py-consul"], indirect=True)
+    def test_through_a_package_each_address_has_its_share_of_the_time(
+        self, opened: Opens, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waits: list[float] = []
+
+        def connect(address: object, timeout: float, **options: object) -> None:
+            waits.append(timeout)
+            raise TimeoutError("timed out")
+
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in (1, 2)]
+        monkeypatch.setattr(socket, "getaddrinfo", several("many.test", addresses))
+        monkeypatch.setattr("urllib3.util.connection.create_connection", connect)
+        requester = opened("consul://many.test", timeout=WAIT)
+        assert "timed out" in self.read(requester, 0.0)
+        assert len(waits) == 2
+        assert waits[0] <= WAIT / 2 < waits[1] <= WAIT
+        requester.close()
 
     def test_a_host_that_nobody_knows_is_a_store_error(self, opened: Opens) -> None:
         requester = opened("consul://nobody.invalid", timeout=WAIT)

@@ -64,13 +64,13 @@ class _HurriedConnection:
         from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
         end = self.clock.within()
-        name = self.host
+        name, port = self.host, self.port
         try:
-            found = socket.getaddrinfo(name, self.port, 0, socket.SOCK_STREAM)
+            found = socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise NewConnectionError(self, str(error)) from error  # type: ignore[arg-type]
         for left, (*_, address) in zip(range(len(found), 0, -1), found, strict=True):
-            self.host = str(address[0])
+            self.host, self.port = str(address[0]), int(address[1])
             # An address that is silent leaves time for the others.
             self.timeout = _left(end) / left
             try:
@@ -81,7 +81,7 @@ class _HurriedConnection:
                 if left == 1:
                     raise
             finally:
-                self.host = name
+                self.host, self.port = name, port
 
     def send(self, data: Any) -> None:
         if self.sock is not None:
