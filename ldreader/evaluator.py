@@ -80,7 +80,7 @@ def evaluate(key: str, context: Context, items: AtHand) -> Evaluation:
         flag = walk.find_flag(key)
         if flag is not None:
             detail = walk.serve(flag, (key,))
-            if detail is not None and detail.reason["kind"] == "ERROR" and walk.failure is not None:
+            if walk.failure is not None and detail is not None and detail.reason["kind"] == "ERROR":
                 failure = blamed_on((FEATURES, key), flag, walk.failure)
     except FlagNotFound as error:
         failure = error
@@ -134,9 +134,11 @@ class _Walk:
         """The flag's result; ``chain`` is the root flag's key and those on the way to this flag's, itself last."""
         if not boolean(flag, "on"):
             return self._off(flag, reasons.off())
-        failed, known = self._failed_prerequisite(flag, chain)
-        if failed is not None:
-            return self._off(flag, reasons.prerequisite_failed(failed))
+        known = True
+        if array(flag, "prerequisites"):
+            failed, known = self._failed_prerequisite(flag, chain)
+            if failed is not None:
+                return self._off(flag, reasons.prerequisite_failed(failed))
         variation = self._targeted(flag)
         if variation is not None:
             return self._variation(flag, variation, reasons.target_match()) if known else None
@@ -221,12 +223,12 @@ class _Walk:
                 return array(target, "values")
         return ()
 
-    def _roll(self, flag: Item, key: str, place: Item, reason: Reason) -> EvaluationDetail:
+    def _roll(self, flag: Item, key: str, served: Item, reason: Reason) -> EvaluationDetail:
         """The variation that a rule or the fallthrough serves, picked by weight where it is a rollout."""
-        index = integer(place, "variation")
+        index = integer(served, "variation")
         if index is not None:
             return self._variation(flag, index, reason)
-        rollout = mapping(place, "rollout") or {}
+        rollout = mapping(served, "rollout") or {}
         if not array(rollout, "variations"):
             return self._malformed(f"{_where(reason)} serves neither a variation nor a rollout")
         experiment = text(rollout, "kind") == "experiment"
@@ -237,10 +239,11 @@ class _Walk:
         seed = integer(rollout, "seed")
         prefix = str(seed) if seed is not None else f"{text(flag, 'key') or key}.{text(flag, 'salt')}"
         own_place = bucket(self._context, kind or "user", by, prefix)
+        place = (own_place or 0.0) * 100_000
         weights = 0
         for chosen in objects(rollout, "variations"):
             weights += required_integer(chosen, "weight")
-            if (own_place or 0.0) * 100_000 < weights:
+            if place < weights:
                 break
         # Weights that sum to less leave the rest to the last one.
         if experiment and own_place is not None and not boolean(chosen, "untracked"):

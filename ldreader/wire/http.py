@@ -153,9 +153,7 @@ def _chunks(connection: Connection) -> bytes:
             raise MalformedReply("a chunk whose size is no number")
         if size == 0:
             break
-        pieces.append(connection.exactly(size))
-        if connection.exactly(2) != b"\r\n":
-            raise MalformedReply("a chunk that does not end where it says")
+        pieces.append(connection.text(size))
     while connection.line():
         pass  # trailers
     return b"".join(pieces)
