@@ -232,6 +232,20 @@ class Connection:
         self._at = end + 2
         return line
 
+    def lines(self, most: int) -> list[str]:
+        """The lines before an empty one, as Latin-1."""
+        end = self._buffer.find(b"\r\n\r\n", self._at)
+        if end >= 0 and not self._buffer.startswith(b"\r\n", self._at):
+            lines = self._buffer[self._at : end].decode("latin-1").split("\r\n")
+            self._at = end + 4
+        else:
+            lines = []
+            while len(lines) <= most and (line := self.line()):
+                lines.append(line.decode("latin-1"))
+        if len(lines) > most:
+            raise MalformedReply(f"more than {most} lines")
+        return lines
+
     def text(self, count: int) -> bytes:
         """The next bytes, so many, and a line's end after them, which is left out."""
         begin = self._at
