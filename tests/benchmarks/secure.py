@@ -24,7 +24,7 @@ class Secure:
         self._context.load_cert_chain(certificates.certificate("server"), certificates.key("server"))
         usual = ssl.get_default_verify_paths()
         self.authorities = directory / "authorities.pem"
-        """The authorities that a client should trust, in one file: this machine's, so that loading them takes as ever."""
+        """The authorities that a client should trust, in one file: those of this machine and one more."""
         known = Path(usual.cafile).read_text(encoding="ascii", errors="ignore") if usual.cafile else ""
         self.authorities.write_text(f"{known}\n{certificates.ca.read_text()}", encoding="ascii")
         self.directory = directory / "authorities"
