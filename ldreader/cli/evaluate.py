@@ -51,6 +51,9 @@ def all_flags(options: Options) -> int:
 
 
 def _reader(options: Options) -> FlagReader:
+    if options["reader"] is not None and not options["store"]:
+        reader: FlagReader = options["reader"]
+        return reader
     url = options["store"] or os.environ.get("LDREADER_STORE")
     if not url:
         raise ConfigurationError("no store is named: give --store URL, or set LDREADER_STORE")
