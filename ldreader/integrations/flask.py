@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -258,8 +258,9 @@ def _use() -> _Use:
 
 def _keep_while_streaming(response: Response) -> Response:
     use = _use()
-    # Since Flask 3.1.2 the contexts end before a stream begins, and come back for it.
-    use.streams = response.is_streamed
+    # Since Flask 3.1.2 the contexts end before a stream begins, and come back for it. Not ``is_streamed``, which is
+    # true of pages of errors too.
+    use.streams = isinstance(response.response, Generator)
     if use.streams:
         response.call_on_close(use.close)
     return response
