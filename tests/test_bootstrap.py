@@ -38,7 +38,7 @@ HOSTILE = (
     f"<!--<script>{RUN}</script>",
     f"' onmouseover='{RUN}' autofocus onfocus='{RUN}' x='",
     f"'><img src=x onerror='{RUN}'>",
-    f"\"; {RUN}; //",
+    f'"; {RUN}; //',
     f"'; {RUN}; //",
     f"${{{RUN}}}`\\",
     f"\u2028{RUN}\u2029//",

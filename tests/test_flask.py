@@ -621,7 +621,7 @@ class TestRequired:
         def view(**values: Any) -> ResponseReturnValue:
             return {"view": values}
 
-        for rule, guard in {
+        for path, guard in {
             "/on/<int:number>": flags.required("on"),
             "/both": flags.required("on", "also"),
             "/one-of-two": flags.required("on", "down"),
@@ -631,14 +631,14 @@ class TestRequired:
             "/to-endpoint": flags.required("down", redirect="home"),
             "/to-url": flags.required("down", redirect="https://shop.example/soon"),
         }.items():
-            app.add_url_rule(rule, rule, guard(view))
+            app.add_url_rule(path, path, guard(view))
 
         shop.add_url_rule("/", "index", view)
         shop.add_url_rule("/new", "new", flags.required("down", redirect=".index")(view))
         app.register_blueprint(shop)
 
         class Class(MethodView):
-            decorators = [flags.required("down")]  # noqa: RUF012
+            decorators = [flags.required("down")]
 
             def get(self) -> str:
                 return "never"

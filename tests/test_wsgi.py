@@ -48,7 +48,9 @@ class Replacing:
 
     def __init__(self, url: str) -> None:
         self._store = Redis.new_feature_store(url=url, prefix=PREFIX, caching=CacheConfig.disabled())
-        self._versions = [dict(zip((FEATURES, SEGMENTS), environment(version), strict=True)) for version in (0, 1)]
+        self._versions: list[dict[Any, Any]] = [
+            dict(zip((FEATURES, SEGMENTS), environment(version), strict=True)) for version in (0, 1)
+        ]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work)
         self.count = 0

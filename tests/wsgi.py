@@ -85,14 +85,13 @@ def create_app() -> Flask:
     def stream() -> Response:
         flags.prefetch(*KEYS)
 
-        @stream_with_context
         def parts() -> Iterator[str]:
             yield '{"values": ['
             for key in KEYS:
                 yield json.dumps(flags.variation(key, "default")) + ("," if key != KEYS[-1] else "], ")
             yield f'"round_trips": {flags.request.stats.round_trips}}}'
 
-        return Response(parts(), mimetype="application/json")
+        return Response(stream_with_context(parts()), mimetype="application/json")
 
     app.test_client().get("/view?user=ada")
     return app

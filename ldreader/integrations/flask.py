@@ -191,7 +191,7 @@ class Flags:
             def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
                 request = self.request
                 request.prefetch(*keys)
-                if all([request.bool_variation(key, False) for key in keys]):
+                if all(request.bool_variation(key, False) for key in keys):
                     return current_app.ensure_sync(view)(*args, **kwargs)
                 if redirect is None:
                     flask.abort(404)
