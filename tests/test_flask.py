@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, Response, render_template_string, request, stream_with_context
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    render_template_string,
+    request,
+    stream_template_string,
+    stream_with_context,
+)
 from flask.typing import ResponseReturnValue
 from flask.views import MethodView
 
@@ -446,6 +454,15 @@ class TestOneRequest:
         assert app.test_client().get("/three?user=ada").json == [True, "match", 1]
         assert requester.rounds == [[("features", "for-ada"), ("features", "on")]]
 
+    def test_a_page_that_begins_with_the_bootstrap_reads_the_store_once(self) -> None:
+        requester = CountingRequester(store(FOR_ADA, ON))
+        flags = extension(FlagReader(requester))
+        app = application(flags, LDREADER_PREFETCH=["for-ada", "on"])
+        with app.test_request_context("/?user=ada"):
+            page = "{% set bootstrap = flags_bootstrap() %}{{ flag('on') }} {{ flag('for-ada') }}"
+            assert render_template_string(page) == "True match"
+        assert (requester.reads_of_everything, requester.rounds) == (1, [])
+
     def test_a_tests_overridden_flag_is_seen(self) -> None:
         app = application(extension(reader_of(FOR_ADA)))
         with override_flags(app.extensions["ldreader"].reader, {"for-ada": "overridden"}):
@@ -511,6 +528,13 @@ class TestStreaming:
         with app.test_client().get("/late?user=ada") as response:
             assert response.get_data(as_text=True) == "match\nmatch\n"
         assert sink.keys == [["for-ada", "for-ada"]]
+
+    def test_a_template_may_be_the_stream(self) -> None:
+        flags = extension(reader_of(FOR_ADA))
+        app = application(flags)
+        app.add_url_rule("/page", "page", lambda: stream_template_string("{{ flag('for-ada') }}\n" * 2))
+        with app.test_client().get("/page?user=ada") as response:
+            assert response.get_data(as_text=True) == "match\nmatch"
 
     def test_a_client_that_leaves_ends_it(self, app: Flask, sink: Sink) -> None:
         with app.test_client().get("/stream?user=ada") as response:

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from ldclient.feature_store import CacheConfig
 from ldclient.integrations import Redis
 from ldclient.versioned_data_kind import FEATURES, SEGMENTS
 
 from tests.servers import PATIENCE, RedisServer, free_port, until
-from tests.wsgi import KEYS, USERS, environment, values
+from tests.wsgi import KEYS, USERS, create_app, environment, values
 
 PROJECT = Path(__file__).parent.parent
 PREFIX = "wsgi"
@@ -134,6 +135,18 @@ class Seen:
             else:
                 self.versions[found[0]] += 1
         connection.close()
+
+
+def test_redis_counts_one_read_for_each_request(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    Replacing(redis_server.url)
+    monkeypatch.setenv("LDREADER_STORE", f"{redis_server.url}?prefix={PREFIX}")
+    client = create_app().test_client()
+    with redis.Redis.from_url(redis_server.url) as counter:
+        before = counter.info("stats")["total_reads_processed"]
+        for index in range(40):
+            assert client.get(f"{PATHS[index % len(PATHS)]}?user=ada").status_code == 200
+        after = counter.info("stats")["total_reads_processed"]
+    assert after - before == 40 + 1  # the counter's own
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -51,8 +51,8 @@ def all_flags(options: Options) -> int:
 
 
 def _reader(options: Options) -> FlagReader:
-    if options["reader"] is not None and not options["store"]:
-        reader: FlagReader = options["reader"]
+    reader: FlagReader | None = options.get("reader")
+    if reader is not None and not options["store"]:
         return reader
     url = options["store"] or os.environ.get("LDREADER_STORE")
     if not url:

@@ -66,8 +66,11 @@ def _of_now(method: Callable[Concatenate[Request, P], T]) -> Callable[Concatenat
 
     @functools.wraps(method)
     def called(self: Flags, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        name = method.__name__
+        # The state of all flags reads everything, so nothing is to be fetched before it.
+        request = self._now(prefetch=name != "all_flags_state")
         # By its name: a request with observers has methods of its own.
-        result: T = getattr(self.request, method.__name__)(*args, **kwargs)
+        result: T = getattr(request, name)(*args, **kwargs)
         return result
 
     return called
@@ -138,13 +141,7 @@ class Flags:
         Raises:
             ConfigurationError: There is no current application, it was not set up, or there is no context loader.
         """
-        use = _use()
-        if use.request is None:
-            settings = _settings()
-            use.request = settings.reader.request(self._context(use), timeout=settings.timeout)
-            if settings.prefetch:
-                use.request.prefetch(*settings.prefetch)
-        return use.request
+        return self._now(prefetch=True)
 
     variation = _of_now(Request.variation)
     variation_detail = _of_now(Request.variation_detail)
@@ -200,6 +197,15 @@ class Flags:
             return guarded
 
         return behind_flags
+
+    def _now(self, *, prefetch: bool) -> Request:
+        use = _use()
+        if use.request is None:
+            settings = _settings()
+            use.request = settings.reader.request(self._context(use), timeout=settings.timeout)
+            if prefetch and settings.prefetch:
+                use.request.prefetch(*settings.prefetch)
+        return use.request
 
     def _flag(self, key: str, default: Any = None) -> Any:
         """The flag's value for the visitor; None, which a template takes for false, where there is none."""
