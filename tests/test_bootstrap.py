@@ -35,7 +35,9 @@ PICTURE = PROJECT / "docs" / "flask.png"
 RUN = "window.broken = true"
 HOSTILE = (
     f"</script><script>{RUN}</script>",
+    f"</script ><script >{RUN}</script >",
     f"<!--<script>{RUN}</script>",
+    "<!-- <script ",
     f"' onmouseover='{RUN}' autofocus onfocus='{RUN}' x='",
     f"'><img src=x onerror='{RUN}'>",
     f'"; {RUN}; //',
