@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -432,9 +433,11 @@ class TestOneRequest:
     def test_its_time_is_bounded_by_the_configuration(self) -> None:
         requester = Timed(store(FOR_ADA))
         client = application(extension(), FlagReader(requester), LDREADER_REQUEST_TIMEOUT=0.25).test_client()
+        begin = time.monotonic()
         client.get("/?user=ada")
         (deadline,) = requester.deadlines
         assert deadline is not None
+        assert begin <= deadline - 0.25 <= time.monotonic()
 
     def test_without_the_configuration_it_is_not(self) -> None:
         requester = Timed(store(FOR_ADA))

@@ -163,10 +163,10 @@ class Flags:
     identify = _of_now(Request.identify)
 
     def bootstrap(self, with_reasons: bool = False, details_only_for_tracked_flags: bool = False) -> Markup:
-        """The flags that browsers may see, as the JSON object that LaunchDarkly's JavaScript clients take; in
-        templates it is ``flags_bootstrap``.
+        """The flags that browsers may see, as the JSON object that LaunchDarkly's JavaScript clients start from.
 
-        No flag's key or value can end the ``<script>`` element, or the attribute in single quotes, where it stands.
+        Templates have it as ``flags_bootstrap``. No flag's key or value can end the ``<script>`` element, or the
+        attribute in single quotes, where it stands.
         """
         state = self.all_flags_state(True, with_reasons, details_only_for_tracked_flags)
         return Markup(state.to_json_string().translate(_HARMLESS))
