@@ -335,9 +335,9 @@ class Request:
         if self._strict:
             failure.detail = detail
             raise failure.with_traceback(None)
-        if isinstance(failure, StoreError):
-            # One line a request: a store that fails would else repeat itself for each flag.
-            self._log_once(f"{what}: {failure}", once_for=str(failure))
+        if isinstance(failure, (StoreError, InvalidContext)):
+            # One line a request: what fails for every flag would else be repeated for each.
+            self._log_once(f"{what}: {failure}", once_for=str(failure), serious=isinstance(failure, StoreError))
         else:
             self._log_once(f"{what}: {failure}", serious=isinstance(failure, MalformedItem))
 

@@ -6,14 +6,15 @@ missing=
 
 has() { command -v "$1" >/dev/null; }
 
+if [ "$(id -u)" = 0 ]; then
+  as_root=env
+elif sudo -n true 2>/dev/null; then
+  as_root="sudo -n env"
+else
+  as_root=
+fi
+
 install_redis() {
-  if [ "$(id -u)" = 0 ]; then
-    as_root=env
-  elif sudo -n true 2>/dev/null; then
-    as_root="sudo -n env"
-  else
-    as_root=
-  fi
   if has brew; then
     brew install --quiet redis
   elif [ -z "$as_root" ]; then
@@ -25,6 +26,15 @@ install_redis() {
     $as_root dnf install -q -y redis
   elif has apk; then
     $as_root apk add -q redis
+  fi
+}
+
+has_chromium() { has chromium || has chromium-browser; }
+
+install_chromium() {
+  if has apt-get && [ -n "$as_root" ]; then
+    $as_root apt-get update -qq
+    $as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium
   fi
 }
 
@@ -88,6 +98,15 @@ if ! has_consul; then
   install_consul >&2
   has_consul || {
     echo "consul could not be installed here: put HashiCorp's program on the PATH." >&2
+    missing=1
+  }
+fi
+
+if ! has_chromium; then
+  echo "chromium is missing; trying to install it" >&2
+  install_chromium >&2
+  has_chromium || {
+    echo "chromium could not be installed here: install your system's package." >&2
     missing=1
   }
 fi

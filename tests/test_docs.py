@@ -26,15 +26,24 @@ def page(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
 
 
-class TestObserving:
-    def test_each_program_prints_what_is_shown_below_it(self, capsys: pytest.CaptureFixture[str]) -> None:
-        names: dict[str, Any] = {"__name__": "observing"}
-        blocks = [block for block in fenced_blocks(page("observing.md")) if block.language == "python"]
-        assert len(blocks) == 4
-        for block in blocks:
-            exec(compile("\n" * block.line + block.text, "observing.md", "exec"), names)
-            assert capsys.readouterr().out == block.output, f"observing.md, line {block.line}"
-            assert block.output
+@pytest.mark.parametrize(("name", "blocks"), [("observing.md", 4), ("flask.md", 3)])
+def test_each_program_prints_what_is_shown_below_it(
+    name: str, blocks: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    names: dict[str, Any] = {"__name__": "page"}
+    programs = [block for block in fenced_blocks(page(name)) if block.language == "python"]
+    assert len(programs) == blocks
+    for block in programs:
+        exec(compile("\n" * block.line + block.text, name, "exec"), names)
+        assert capsys.readouterr().out == block.output, f"{name}, line {block.line}"
+
+
+class TestFlask:
+    def test_every_key_of_the_configuration_is_in_the_table(self) -> None:
+        source = (PROJECT / "ldreader" / "integrations" / "flask.py").read_text(encoding="utf-8")
+        keys = re.findall(r'config\.get\("(\w+)"\)', source)
+        assert keys == re.findall(r"^\| `(LDREADER_\w+)` \|", page("flask.md"), re.MULTILINE)
 
 
 @cache

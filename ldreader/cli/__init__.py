@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..reader import FlagReader
     from .options import Options
 
 ANSWERED = 0
@@ -24,8 +25,11 @@ UNREACHABLE = 4
 MALFORMED = 5
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; ``argv`` is what follows the program's name."""
+def main(argv: Sequence[str] | None = None, *, reader: FlagReader | None = None) -> int:
+    """Runs one command and returns its exit code; ``argv`` is what follows the program's name.
+
+    ``reader``, a strict one, takes the place of the store that the environment names; ``--store`` wins over it.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     # The plain form is read directly: argparse alone costs as much as a whole evaluation.
     options = read_plain(words)
@@ -33,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .parser import parse
 
         options = parse(words)
+    options["reader"] = reader
     try:
         return _run(options)
     except LdreaderError as error:

@@ -51,6 +51,9 @@ def all_flags(options: Options) -> int:
 
 
 def _reader(options: Options) -> FlagReader:
+    reader: FlagReader | None = options.get("reader")
+    if reader is not None and not options["store"]:
+        return reader
     url = options["store"] or os.environ.get("LDREADER_STORE")
     if not url:
         raise ConfigurationError("no store is named: give --store URL, or set LDREADER_STORE")
