@@ -91,12 +91,11 @@ def evaluate(key: str, context: Context, items: AtHand) -> Evaluation:
     except MalformedItem as error:
         failure = error if flag is None else blamed_on((FEATURES, key), flag, error)
         detail = _error(reasons.MALFORMED_FLAG)
-    lacks = walk.matcher.lacks
     if detail is None:
         detail = _error(reasons.EXCEPTION)  # never used: something is lacking
-    elif walk.matcher.big_segments_status is not None:
-        detail.reason["bigSegmentsStatus"] = walk.matcher.big_segments_status
-    return Evaluation(detail, lacks, walk.matcher.needs, flag, walk.prerequisites, walk.served, failure)
+    elif walk.big_segments_status is not None:
+        detail.reason["bigSegmentsStatus"] = walk.big_segments_status
+    return Evaluation(detail, walk.lacks, walk.needs, flag, walk.prerequisites, walk.served, failure)
 
 
 def is_experiment(flag: Item, reason: Reason) -> bool:
@@ -110,22 +109,21 @@ def is_experiment(flag: Item, reason: Reason) -> bool:
     return False
 
 
-class _Walk:
+class _Walk(Matcher):
     """One walk. Methods return None for "not known yet", which happens only when something is lacking."""
 
-    __slots__ = ("_context", "failure", "matcher", "prerequisites", "served")
+    __slots__ = ("failure", "prerequisites", "served")
 
     def __init__(self, context: Context, items: AtHand) -> None:
-        self._context = context
+        Matcher.__init__(self, context, items)
         # A flag that is reached twice is walked once, or a chain of diamonds would take exponential time.
         self.served: dict[str, EvaluationDetail | None] = {}
-        self.matcher = Matcher(context, items)
         self.prerequisites: list[str] = []
         self.failure: MalformedItem | None = None
 
     def find_flag(self, key: str) -> Item | None:
         """The flag to evaluate, None when it is not at hand."""
-        flag = self.matcher.find(FEATURES, key)
+        flag = self.find(FEATURES, key)
         if flag is None:
             raise FlagNotFound(f"there is no flag {key!r} in the store")
         return None if flag is LACKING else flag
@@ -143,7 +141,7 @@ class _Walk:
         if variation is not None:
             return self._variation(flag, variation, reasons.target_match()) if known else None
         for index, rule in enumerate(objects(flag, "rules")):
-            matched = self.matcher.rule_matches(rule)
+            matched = self.rule_matches(rule)
             if matched is None:
                 known = False
             elif matched:
@@ -178,7 +176,7 @@ class _Walk:
     def _prerequisite_met(self, key: str, variation: int, chain: tuple[str, ...]) -> bool | None:
         if len(chain) >= MAX_DEPTH:
             raise MalformedItem(f"prerequisites refer to each other more than {MAX_DEPTH} deep")
-        flag = self.matcher.find(FEATURES, key)
+        flag = self.find(FEATURES, key)
         if flag is None:
             return False
         if flag is LACKING:

@@ -423,10 +423,10 @@ class Request:
                 context_keys.append(key)
             elif self._everything is not None:
                 self._put(ref, self._everything.get(ref))
-            elif not _can_be_stored(key):
-                self._items[ref] = None
-            else:
+            elif _can_be_stored(key):
                 wanted.append(ref)
+            else:
+                self._items[ref] = None
         if wanted:
             self._fetch_items(wanted)
         if context_keys:
