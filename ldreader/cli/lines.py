@@ -60,7 +60,7 @@ def answer(options: Options) -> int:
             except InvalidContext as error:
                 text, errors = answers.without_context, [error]
             report.line(number, errors)
-            print(text, flush=True)  # whoever asks line by line waits for it
+            print(f"{text}\n", end="", flush=True)  # at once and whole: whoever asks line by line waits for it
             code = max([code, *map(exit_code, errors)])
             if in_a_row == GIVE_UP:
                 report.say(f"stopped after line {number}: the store did not answer {GIVE_UP} lines in a row")
@@ -117,7 +117,7 @@ class _Report(logging.Handler):
         self._notes: list[str] = []
         self._before: set[str] = set()
         self._lines = self._failed = 0
-        self._is_whole = True
+        self._all_is_said = True
         self._begin = self._shown_at = time.monotonic()
         self._width = 0  # of what stands in the terminal's line
         # A terminal that shows the answers is not to be written over, and somebody who types knows how far it is.
@@ -129,14 +129,16 @@ class _Report(logging.Handler):
 
     def line(self, number: int, errors: list[EvaluationError]) -> None:
         """Takes note of a line that is done."""
-        now = dict.fromkeys([*self._notes, *map(str, errors)])
+        texts = dict.fromkeys([*self._notes, *map(str, errors)])
         self._notes.clear()
-        for text in now:
-            if text in self._before and not any(isinstance(error, InvalidContext) for error in errors):
-                self._is_whole = False
-            else:
+        is_of_the_line = any(isinstance(error, InvalidContext) for error in errors)
+        for text in texts:
+            if is_of_the_line or text not in self._before:
                 self.say(f"line {number}: {text}")
-        self._before = set(now)
+            else:
+                self._all_is_said = False
+        if not is_of_the_line:
+            self._before = set(texts)
         self._lines = number
         self._failed += bool(errors)
         if self._shows and time.monotonic() - self._shown_at >= (SHOWN_EVERY if self._width else SHOWN_AFTER):
@@ -156,7 +158,7 @@ class _Report(logging.Handler):
     ) -> None:
         logging.getLogger("ldreader").removeHandler(self)
         self._clear()
-        if self._failed and not self._is_whole:
+        if self._failed and not self._all_is_said:
             complain(f"{self._failed} of {self._lines} lines have no answer, or not all of it")
 
     def _show(self) -> None:
@@ -201,7 +203,7 @@ def _context(line: bytes) -> Context:
     except UnicodeDecodeError as error:
         raise InvalidContext("the context is not in UTF-8") from error
     if not context.valid:
-        raise InvalidContext(context.error)
+        raise InvalidContext(str(context.error).replace("see line 1, column", "see column"))
     return context
 
 

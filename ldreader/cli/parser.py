@@ -37,7 +37,9 @@ def parse(words: Sequence[str]) -> Options:
     """
     command = words[0] if words else ""
     if command.startswith("--") and command not in _OF_ARGPARSE:
-        _wrong("ldreader", f"unknown option {command!r}; options stand after the command")
+        given = command[2:].partition("=")[0]
+        hint = "it stands after the command" if given in OPTIONS else nearest(command, _OF_ARGPARSE)
+        _wrong("ldreader", f"no option {command!r} here; {hint}")
     if command and not command.startswith("-") and command not in COMMANDS:
         _wrong("ldreader", f"unknown command {command!r}; {nearest(command, COMMANDS)}")
     parsed = vars(_parser().parse_args(_joined(words)))
@@ -128,8 +130,8 @@ def _joined(words: Sequence[str]) -> list[str]:
 def _unknown(option: str, names: Sequence[str]) -> str:
     others = [command for command, (_, options, _, _) in COMMANDS.items() if option[2:] in options]
     if others:
-        return f"there is no option {option} here; 'ldreader {others[0]}' has it"
-    return f"unknown option {option!r}; {nearest(option, [f'--{name}' for name in names])}"
+        return f"no option {option!r} here; 'ldreader {others[0]}' has it"
+    return f"no option {option!r} here; {nearest(option, [f'--{name}' for name in names])}"
 
 
 def _unmarked(value: str) -> str:
