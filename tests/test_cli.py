@@ -376,9 +376,7 @@ class TestTest:
         ("flags", "code"),
         [("yes", 0), ("no", 1), ("off", 1), ("yes yes", 0), ("yes no", 1), ("no yes", 1)],
     )
-    def test_the_exit_code_tells_whether_all_flags_are_true(
-        self, cli: Cli, store: str, flags: str, code: int
-    ) -> None:
+    def test_the_exit_code_tells_whether_all_flags_are_true(self, cli: Cli, store: str, flags: str, code: int) -> None:
         assert cli("test", *flags.split(), "--store", store, "--context", "ada") == (code, "", "")
 
     @pytest.mark.parametrize(
@@ -604,7 +602,7 @@ class TestDefaultAndDetailOfErrors:
 
 
 class TestContexts:
-    @pytest.mark.parametrize("key", ["ada", "-1", "--weird", "--help", "-", "@ada", '{"kind": "user"}', " ", "é", "a=b"])
+    @pytest.mark.parametrize("key", ["ada", "-1", "--weird", "--help", "-", "@ada", '{"kind": "user"}', " ", "é=b"])
     def test_a_context_key_is_taken_literally(self, cli: Cli, tmp_path: Path, key: str) -> None:
         path = tmp_path / "flags.json"
         flag = {"on": True, "variations": [0, 1], "targets": [{"variation": 1, "values": [key]}]}

@@ -24,7 +24,7 @@ from tests.servers import PATIENCE, RedisServer, free_port, until
 
 PROJECT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-W", "error", "-m", "ldreader"]
-FLAGS = {
+FLAGS: dict[str, Any] = {
     "flags": {
         "who": {
             "on": True,
@@ -378,9 +378,7 @@ class TestProgress:
     def test_a_terminal_shows_how_far_it_is_and_is_left_clean(self, store: str, tmp_path: Path) -> None:
         words = [*COMMAND, "variation", "who", "--store", store, "--context", "-"]
         with Terminal() as terminal, (tmp_path / "out").open("wb") as out:
-            process = subprocess.Popen(
-                words, env=environment(), stdin=subprocess.PIPE, stdout=out, stderr=terminal.end
-            )
+            process = subprocess.Popen(words, env=environment(), stdin=subprocess.PIPE, stdout=out, stderr=terminal.end)
             self.feed(process, terminal, " with errors")
             shown = terminal.heard()
         assert process.returncode == 5

@@ -68,7 +68,16 @@ DEAR |= {
 }
 """Modules that cost a large part of an evaluation, or more."""
 
-OFF_THE_COLD_PATH = {"cli.parser", "requesters.protocol", "requesters.redis_py", "requesters.yaml", "testing"}
+OFF_THE_COLD_PATH = {
+    "cli.completion",
+    "cli.lines",
+    "cli.parser",
+    "cli.several",
+    "requesters.protocol",
+    "requesters.redis_py",
+    "requesters.yaml",
+    "testing",
+}
 OFF_THE_COLD_PATH |= {"requesters.boto3", "requesters.hurry", "requesters.python_consul", "testdata"}
 OFF_THE_COLD_PATH |= {"events", "hooks", "migrations", "observed", "sampling"}
 """What no evaluation from a plain command line or a JSON file imports, so that it may import what it likes."""

@@ -44,10 +44,10 @@ _ldreader() {
 <values>
         *) COMPREPLY=($(compgen -W "$candidates" -- "$word")) ;;
     esac
-    # Bash replaces only what stands behind the last of them.
+    # Bash replaces only what stands behind the last of them, and an "@" itself.
     for mark in : = @; do
         if [[ $COMP_WORDBREAKS == *"$mark"* && $word == *"$mark"* ]]; then
-            before=${word%"$mark"*}$mark
+            before=${word%"$mark"*}${mark#@}
             ((${#before} > ${#cut})) && cut=$before
         fi
     done
@@ -55,8 +55,13 @@ _ldreader() {
 }
 _ldreader_files() {
     local path
-    compopt -o filenames 2>/dev/null
-    while IFS= read -r path; do COMPREPLY+=("$1$path"); done < <(compgen -f -- "$2")
+    while IFS= read -r path; do
+        if [[ -d $path ]]; then
+            path=$path/
+            compopt -o nospace 2>/dev/null
+        fi
+        COMPREPLY+=("$1$(printf %q "$path")")
+    done < <(compgen -f -- "$2")
 }
 _ldreader_stores() {
     compopt -o nospace 2>/dev/null
@@ -164,11 +169,12 @@ def _zsh() -> str:
             specifications.append(f"--{option}{'=' if value else ''}[{meaning}]{parameter}")
         if positional:
             number = "*" if positional == "flags" else "1"
-            words = f"({' '.join(_WORDS[positional])})" if positional in _WORDS else " "
-            specifications.append(f"{number}:{POSITIONALS[positional][0]}:{words}")
+            # Nothing, rather than a message: zsh would not insert an option that it completes beside one.
+            words = " ".join(_WORDS.get(positional, ()))
+            specifications.append(f"{number}:{POSITIONALS[positional][0]}:({words})")
         lines = [f"{name}) _arguments '(- *)'{{-h,--help}}{_quoted(f'[{_HELP}]')}", *map(_quoted, specifications)]
-        arguments.append(" \\\n                    ".join(lines) + " ;;")
-    return _filled(_ZSH, commands="\n".join(commands), arguments="\n".join(f"                {each}" for each in arguments))
+        arguments.append(" " * 16 + " \\\n                    ".join(lines) + " ;;")
+    return _filled(_ZSH, commands="\n".join(commands), arguments="\n".join(arguments))
 
 
 def _fish() -> str:
