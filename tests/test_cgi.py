@@ -126,7 +126,7 @@ class Writer:
     def write(self, key: str, **changes: Any) -> None:
         """Writes a new version of a flag."""
         self._version += 1
-        self._store.upsert(FEATURES, SHOP["flags"][key] | changes | {"version": self._version})
+        self._store.upsert(FEATURES, SHOP["flags"][key] | changes | {"version": self._version})  # type: ignore[no-untyped-call]
 
     def page(self, visitor: dict[str, str]) -> str:
         """What the example has to show, by the official SDK."""
