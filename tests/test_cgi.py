@@ -30,7 +30,7 @@ PROGRAM = PROJECT / "examples" / "cgi_page.py"
 SHOP = json.loads((PROJECT / "examples" / "shop.json").read_text(encoding="utf-8"))
 DEFAULTS = "Welcome\nYou see the old checkout.\n"
 ADA = {"customer": "ada", "country": "GB", "plan": "gold"}
-REQUESTS = 160
+REQUESTS = 120
 
 
 class Page(NamedTuple):
