@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -50,7 +51,7 @@ class Result(NamedTuple):
 
 def environment() -> dict[str, str]:
     """The environment of a process that can import ldreader."""
-    kept = {name: value for name, value in os.environ.items() if name != "LDREADER_STORE"}
+    kept = {name: value for name, value in os.environ.items() if name not in ("LDREADER_STORE", "PYTHONUNBUFFERED")}
     return {**kept, "PYTHONPATH": str(PROJECT)}
 
 
@@ -290,6 +291,31 @@ class TestTheStore:
         assert second.startswith("ldreader: line 2: ")
         assert third == "ldreader: stopped after line 6: the store did not answer 5 lines in a row"
         assert last == "ldreader: 6 of 6 lines have no answer, or not all of it"
+
+    def test_one_that_fails_now_and_then_is_asked_to_the_end(
+        self, store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        here, away = tmp_path / "flags.json", tmp_path / "away.json"
+
+        def given() -> Iterator[bytes]:
+            for _ in range(3):
+                here.rename(away)
+                yield from [b"ada\n"] * 4
+                away.rename(here)
+                yield b"ada\n"
+
+        monkeypatch.setattr(lines, "PAUSE", 0.0)
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=given(), isatty=lambda: False))
+        assert main(["variation", "who", "--store", store, "--context", "-"]) == 4
+        out, err = capsys.readouterr()
+        assert out == 3 * (4 * "null\n" + '"ada"\n')
+        # Each time that it begins anew, and how often in all.
+        assert [line.partition(": ")[2][:8] for line in err.splitlines()] == [
+            "line 1: ",
+            "line 6: ",
+            "line 11:",
+            "12 of 15",
+        ]
 
     def test_one_that_is_silent_is_waited_for_a_bounded_time(
         self,
