@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pty
 import re
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from ldreader.cli import main
 from ldreader.cli.completion import STORES
 from ldreader.cli.options import COMMANDS, OPTIONS
 from ldreader.requesters import _SCHEMES
@@ -46,16 +49,9 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 def script(shell: str) -> str:
     """What the command prints for a shell."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "ldreader", "completion", shell],
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stderr == ""
-    return done.stdout
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["completion", shell]) == 0
+    return printed.getvalue()
 
 
 class Shell:
@@ -187,6 +183,13 @@ class TestScripts:
     def test_every_option_is_in_the_script(self, name: str) -> None:
         text = script(name)
         assert [option for option in OPTIONS if option not in text] == []
+
+    @pytest.mark.parametrize("name", SHELLS)
+    def test_a_process_prints_it_alone(self, name: str) -> None:
+        command = [sys.executable, "-W", "error", "-m", "ldreader", "completion", name]
+        variables = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (0, script(name), "")
 
     def test_bash_is_told_by_one_line(self) -> None:
         line = 'source /dev/stdin <<<"$SCRIPT"; complete -p ldreader'
