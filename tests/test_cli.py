@@ -217,7 +217,7 @@ class TestTheTwoWaysOfReading:
         words = [*(f"--{name}" for name in OPTIONS), "flag", "-1", "--weird", "--", "-", "", "a b", "-a b", "x=y"]
         words += ["--store=x", "--detail=", "-h", "--help", "--version", "é", "@f", "variation", "all", "\udcff"]
         plain = 0
-        for _ in range(4000):
+        for _ in range(2000):
             command = rng.choice(list(COMMANDS))
             line = [command, *(rng.choice(words) for _ in range(rng.randrange(7)))]
             if rng.random() < 0.5:
@@ -229,7 +229,7 @@ class TestTheTwoWaysOfReading:
                 rng.shuffle(pairs)
                 line = [command, *(word for pair in pairs for word in pair)]
             plain += both_ways(*line) is not None
-        assert plain > 1500
+        assert plain > 750
 
     def test_the_table_is_whole(self) -> None:
         for positional, names, summary, examples in COMMANDS.values():
