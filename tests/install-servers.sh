@@ -6,37 +6,44 @@ missing=
 
 has() { command -v "$1" >/dev/null; }
 
-if [ "$(id -u)" = 0 ]; then
-  as_root=env
-elif sudo -n true 2>/dev/null; then
-  as_root="sudo -n env"
-else
-  as_root=
-fi
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    env "$@"
+  else
+    sudo -n env "$@"
+  fi
+}
 
-install_redis() {
+# Installs a program where that is permitted: the package's name, and Debian's if it is another.
+install_package() {
   if has brew; then
-    brew install --quiet redis
-  elif [ -z "$as_root" ]; then
+    brew install --quiet "$1"
+  elif ! as_root true 2>/dev/null; then
     :
   elif has apt-get; then
-    $as_root apt-get update -qq
-    $as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq -y redis-server
+    as_root apt-get update -qq
+    as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${2:-$1}"
   elif has dnf; then
-    $as_root dnf install -q -y redis
+    as_root dnf install -q -y "$1"
   elif has apk; then
-    $as_root apk add -q redis
+    as_root apk add -q "$1"
   fi
 }
 
 has_chromium() { has chromium || has chromium-browser; }
 
-install_chromium() {
-  if has apt-get && [ -n "$as_root" ]; then
-    $as_root apt-get update -qq
-    $as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium
-  fi
-}
+has_lighttpd() { has lighttpd || [ -x /usr/sbin/lighttpd ] || [ -x "$servers/lighttpd/usr/sbin/lighttpd" ]; }
+
+# Its package is unpacked, not installed: else a web server would run from now on. What it needs is in any Debian.
+install_lighttpd() (
+  has apt-get && has dpkg || exit
+  work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT && cd "$work" || exit
+  apt-get -o APT::Sandbox::User="$(id -un)" download -qq lighttpd || {
+    as_root apt-get update -qq
+    apt-get -o APT::Sandbox::User="$(id -un)" download -qq lighttpd || exit
+  }
+  dpkg -x lighttpd_*.deb unpacked && mkdir -p "$servers" && mv unpacked "$servers/lighttpd"
+)
 
 has_consul() { has consul || [ -x "$servers/consul/usr/bin/consul" ]; }
 
@@ -86,7 +93,7 @@ install_dynalite() {
 
 if ! has redis-server; then
   echo "redis-server is missing; trying to install it" >&2
-  install_redis >&2
+  install_package redis redis-server >&2
   has redis-server || {
     echo "redis-server could not be installed here: install your system's package, called redis-server or redis." >&2
     missing=1
@@ -104,7 +111,7 @@ fi
 
 if ! has_chromium; then
   echo "chromium is missing; trying to install it" >&2
-  install_chromium >&2
+  install_package chromium >&2
   has_chromium || {
     echo "chromium could not be installed here: install your system's package." >&2
     missing=1
@@ -116,6 +123,26 @@ if ! has_dynamodb && { { has java && has mvn; } || has npm; }; then
   { install_dynamodb_local || install_dynalite; } >&2
   has_dynamodb || {
     echo "neither DynamoDB Local (Java, Maven) nor dynalite (Node.js) could be installed here." >&2
+    missing=1
+  }
+fi
+
+for program in busybox zsh fish; do
+  has $program || {
+    echo "$program is missing; trying to install it" >&2
+    install_package $program >&2
+    has $program || {
+      echo "$program could not be installed here: install your system's package of that name." >&2
+      missing=1
+    }
+  }
+done
+
+if ! has_lighttpd; then
+  echo "lighttpd is missing; trying to install it" >&2
+  install_lighttpd >&2
+  has_lighttpd || {
+    echo "lighttpd could not be installed here: install your system's package of that name." >&2
     missing=1
   }
 fi

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from tests.servers import RedisServer
+from tests.test_imports import DEAR
 
 PROJECT = Path(__file__).parent.parent
 EXAMPLES = PROJECT / "examples"
@@ -129,12 +130,54 @@ class TestLambdaHandler:
         assert json.loads(answer["body"]) == {"currency": "EUR", "standard": 5}
 
 
+class TestCgiPage:
+    """What web servers make of it is in test_cgi.py."""
+
+    ADA = "customer=ada&country=GB&plan=gold"
+
+    def page(self, query: str, **environment: str) -> list[str]:
+        """The lines of the body that it prints when it is run as a program."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        variables = {"PATH": path, "PYTHONPATH": str(PROJECT), "QUERY_STRING": query, **environment}
+        done = subprocess.run(["examples/cgi_page.py"], cwd=PROJECT, env=variables, capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        assert head == b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d" % len(body)
+        return body.decode().splitlines()
+
+    def test_it_decides_for_the_visitor_of_the_query_or_the_cookie(self) -> None:
+        assert self.page(self.ADA) == ["Welcome to the shop", "You see the new checkout."]
+        assert self.page("country=GB&plan=gold", HTTP_COOKIE="a=b; customer=grace")[1] == "You see the old checkout."
+        assert self.page("customer=%C3%A4+b&locale=de-CH")[0] == "Bis Sonntag: kostenloser Versand für alle"
+        assert len(self.page("")) == 2
+
+    def test_it_reads_the_database_that_is_named(self, store: str) -> None:
+        assert self.page(self.ADA, LDREADER_STORE=store)[1] == "You see the old checkout."
+
+    def test_it_loads_nothing_that_costs_more_than_the_evaluations(self, store: str) -> None:
+        program = (
+            "import sys\n"
+            "before = set(sys.modules)\n"
+            "sys.path.insert(0, '')\n"
+            "path = 'examples/cgi_page.py'\n"
+            "with open(path, encoding='utf-8') as file:\n"
+            "    exec(compile(file.read(), path, 'exec'), {'__name__': '__main__', '__file__': path})\n"
+            "print(*set(sys.modules) - before)"
+        )
+        for address in (store, ""):
+            printed = run("-I", "-S", "-c", program, QUERY_STRING=self.ADA, LDREADER_STORE=address)
+            loaded = set(printed.splitlines()[-1].split())
+            assert "ldreader.reader" in loaded
+            assert loaded & DEAR == set()
+
+
 class TestEveryExample:
     def test_all_are_tested_here(self) -> None:
         found = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
         assert found == {
             "shop.json",
             "script.py",
+            "cgi_page.py",
             "flask_app.py",
             "lambda_handler.py",
             "relay_sink.py",

@@ -68,7 +68,15 @@ DEAR |= {
 }
 """Modules that cost a large part of an evaluation, or more."""
 
-OFF_THE_COLD_PATH = {"cli.parser", "requesters.protocol", "requesters.redis_py", "requesters.yaml", "testing"}
+OFF_THE_COLD_PATH = {
+    "cli.completion",
+    "cli.lines",
+    "cli.parser",
+    "requesters.protocol",
+    "requesters.redis_py",
+    "requesters.yaml",
+    "testing",
+}
 OFF_THE_COLD_PATH |= {"requesters.boto3", "requesters.hurry", "requesters.python_consul", "testdata"}
 OFF_THE_COLD_PATH |= {"events", "hooks", "migrations", "observed", "sampling", "integrations.flask"}
 """What no evaluation from a plain command line or a JSON file imports, so that it may import what it likes."""
@@ -316,6 +324,20 @@ class TestAFreshInterpreter:
         found = fresh(f"from ldreader.cli import main\nreport(answer=main({words!r}))")
         assert found.answer == 0
         assert json.loads(found.printed[0])["new-checkout"] is True
+        assert (found.strange, found.threads) == (set(), 1)
+
+    @pytest.mark.parametrize(
+        ("line", "code", "printed"),
+        [
+            ("test new-checkout", 0, []),
+            ("test new-checkout gift-cards", 1, []),
+            ("variation gift-cards new-checkout", 0, ['{"gift-cards": false, "new-checkout": true}']),
+        ],
+    )
+    def test_the_plain_command_line_for_scripts_too(self, line: str, code: int, printed: list[str]) -> None:
+        words = [*line.split(), "--store", f"file:{SHOP}", "--context", json.dumps(CONTEXT)]
+        found = fresh(f"from ldreader.cli import main\nreport(answer=main({words!r}))")
+        assert (found.answer, found.printed) == (code, printed)
         assert (found.strange, found.threads) == (set(), 1)
 
     def test_what_is_loaded_is_seen(self) -> None:

@@ -189,7 +189,7 @@ class TestFacts:
         assert set(re.findall(r"^\| `([A-Z_]+)` \| [^|]+ \| [^|]*\|$", TEXT, re.MULTILINE)) == kinds
 
     def test_every_exit_code_is_in_the_table(self) -> None:
-        codes = {cli.ANSWERED, cli.USAGE, cli.NOT_FOUND, cli.UNREACHABLE, cli.MALFORMED}
+        codes = {cli.ANSWERED, cli.FALSE, cli.USAGE, cli.NOT_FOUND, cli.UNREACHABLE, cli.MALFORMED}
         assert {int(code) for code in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)} == codes
 
     def test_every_command_is_shown(self) -> None:

@@ -1,6 +1,7 @@
 """The command ``ldreader``: only the result goes to stdout, everything else to stderr.
 
-Exit codes: 0 answered, 2 usage, 3 flag not found, 4 store unreachable or timed out, 5 malformed data or context.
+Exit codes: 0 answered, 1 false (``test``), 2 usage, 3 flag not found, 4 store unreachable or timed out, 5 malformed
+data or context. Where several are met, the largest.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .options import Options
 
 ANSWERED = 0
+FALSE = 1
 USAGE = 2
 NOT_FOUND = 3
 UNREACHABLE = 4
@@ -72,10 +74,33 @@ def exit_code(error: LdreaderError) -> int:
 
 
 def _run(options: Options) -> int:
-    from . import evaluate
+    command = options["command"]
+    if command == "completion":
+        from . import completion
 
-    code = evaluate.all_flags(options) if options["command"] == "all" else evaluate.variation(options)
-    if sys.stdout is None:
+        code = completion.script(options)
+    elif options["context"] == "-":
+        from . import lines
+
+        code = lines.answer(options)
+    elif command == "all":
+        from . import evaluate
+
+        code = evaluate.all_flags(options)
+    elif command == "test":
+        from . import several
+
+        code = several.test(options)
+    elif len(options["flags"]) > 1:
+        from . import several
+
+        code = several.variations(options)
+    else:
+        from . import evaluate
+
+        code = evaluate.variation(options)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    elif command != "test":
         raise OSError(None, "standard output is closed")
-    sys.stdout.flush()
     return code
