@@ -447,6 +447,11 @@ def as_context(value: object) -> Context:
     return _invalid(f"a context must be a Context or a mapping, not {_type(value)}: make one with Context.create(key)")
 
 
+def no_context(why: str) -> Context:
+    """The invalid context of a caller that has none, with the reason as its error."""
+    return _invalid(why)
+
+
 def _single(props: Mapping[str, Any], kind: str) -> Context:
     """The context of one JSON object; a kind of its own goes before the name that it has in a multi-kind context."""
     kind = props.get("kind", kind)

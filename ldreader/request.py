@@ -333,9 +333,10 @@ class Request:
         if self._strict:
             failure.detail = detail
             raise failure.with_traceback(None)
-        if isinstance(failure, StoreError):
-            # One line a request: a store that fails would else repeat itself for each flag.
-            self._log_once(f"{what}: {failure}", once_for=str(failure))
+        if isinstance(failure, (StoreError, InvalidContext)):
+            # One line a request: what is wrong with the store or the context would else be said for each flag.
+            serious = isinstance(failure, StoreError)
+            self._log_once(f"{what}: {failure}", once_for=str(failure), serious=serious)
         else:
             self._log_once(f"{what}: {failure}", serious=isinstance(failure, MalformedItem))
 

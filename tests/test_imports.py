@@ -21,7 +21,7 @@ SHOP = PROJECT / "examples" / "shop.json"
 
 LAYERS = (
     ("__main__",),
-    ("cli",),
+    ("cli", "integrations"),
     ("reader",),
     ("observed",),
     ("request",),
@@ -41,7 +41,7 @@ BESIDE: dict[str, tuple[set[str], set[str]]] = {
     "wire": ({"twins"}, {"requesters"}),
     "testing": ({"errors", "requesters"}, set()),
     "testdata": ({"schema"}, set()),
-    "log": (set(), {"request", "events", "hooks", "migrations", "observed"}),
+    "log": (set(), {"request", "events", "hooks", "migrations", "observed", "integrations"}),
 }
 """What stands beside the chain: by name, whom it may import and who may import it."""
 
@@ -80,6 +80,7 @@ PACKAGES = {
     "requesters.hurry": {"urllib3"},
     "requesters.python_consul": {"requests"},
     "requesters.yaml": {"yaml"},
+    "integrations.aws_lambda": {"snapshot_restore_py"},
     "testing": {"pytest"},
 }
 """Who imports packages that are not in the standard library."""

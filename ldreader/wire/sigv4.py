@@ -51,6 +51,12 @@ def _key(secret: str, scope: tuple[str, ...]) -> bytes:
     return key
 
 
+def forget() -> None:
+    """Forgets the key to sign with, and the secret that it was made of."""
+    global _last_key
+    _last_key = (None, b"")
+
+
 def hmac(key: bytes, message: bytes) -> bytes:
     """The HMAC-SHA256 of a message (RFC 2104)."""
     if len(key) > _BLOCK:

@@ -1,0 +1,1 @@
+"""Where people run it: what ties a reader to a framework or a platform."""
