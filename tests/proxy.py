@@ -1,13 +1,16 @@
-"""A proxy between a client and a real server: it notes what is sent and may answer instead of the server."""
+"""What stands between a client and a real server: it notes, or answers instead of the server, or lets connections die."""
 
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple
+
+from tests.benchmarks.network import Network
 
 
 class Sent(NamedTuple):
@@ -99,3 +102,24 @@ class Proxy:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class Relay(Network):
+    """Passes on to a port of this machine until the connections that there are die."""
+
+    @property
+    def open(self) -> int:
+        """How many connections there are now."""
+        return len(self._clients)
+
+    def cut(self) -> None:
+        """Ends them, as a server does that has waited for long enough, and tells the client."""
+        for each in list(self._others):
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended already
+
+    def swallow(self) -> None:
+        """Lets them die without a word: nothing that is sent on them arrives, and nobody answers."""
+        self._talking = set()

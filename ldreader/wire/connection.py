@@ -63,8 +63,9 @@ class Endpoint:
     def ask(self, talk: Callable[[Connection], Reply], deadline: float | None = None) -> Reply:
         """What ``talk`` makes of the server's reply on a connection; it may be called twice, so it only reads.
 
-        A kept connection that gives no byte in half of the timeout has gone stale, and a new one is asked. All in
-        all it takes twice the timeout at most, and not longer than the deadline (of ``time.monotonic``).
+        A kept connection that gives no byte in half of the timeout has gone stale, and a new one is asked; one that
+        was idle for a while, also in half of the time until the deadline. All in all it takes twice the timeout at
+        most, and not longer than the deadline (of ``time.monotonic``).
 
         Raises:
             OSError: There was no reply, or none in time.
@@ -77,7 +78,10 @@ class Endpoint:
             _left(end)  # none: a connection that is kept shall not be lost over it
         connection = self._kept()
         if connection is not None:
-            connection.end = min(end, begin + self._timeout / 2)
+            patience = self._timeout / 2
+            if connection.slept:
+                patience = min(patience, (end - begin) / 2)
+            connection.end = min(end, begin + patience)
             connection.prolonged = min(end, begin + self._timeout)
             try:
                 reply = talk(connection)
@@ -184,6 +188,7 @@ class Connection:
         "heard",
         "prolonged",
         "reusable",
+        "slept",
     )
 
     def __init__(self, connect: Callable[[], Any]) -> None:
@@ -204,6 +209,8 @@ class Connection:
         """A byte came since something was sent."""
         self.reusable = True
         """False when the server is going to close it."""
+        self.slept = False
+        """It was idle for so long that it may have died without a word."""
         # Younger than this object, since the garbage collector begins with the older: a socket left open warns.
         self._socket = connect()
 
@@ -270,7 +277,8 @@ class Connection:
         rested = max(time.monotonic() - monotonic, abs(time.time() - wall))
         if self._process != os.getpid() or rested > KEPT_FOR:
             return False
-        if rested < TRUSTED_FOR:
+        self.slept = rested >= TRUSTED_FOR
+        if not self.slept:
             return True
         self._wait = 0.0
         self._socket.settimeout(0)
