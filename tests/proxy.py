@@ -107,6 +107,11 @@ class Proxy:
 class Relay(Network):
     """Passes on to a port of this machine until the connections that there are die."""
 
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self._is_paused = False
+        self._held: set[socket.socket] = set()
+
     @property
     def open(self) -> int:
         """How many connections there are now."""
@@ -123,3 +128,19 @@ class Relay(Network):
     def swallow(self) -> None:
         """Lets them die without a word: nothing that is sent on them arrives, and nobody answers."""
         self._talking = set()
+
+    def pause(self) -> None:
+        """Takes connections, and passes nothing on, as a server that hangs."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Passes on again, from the next connection on also what has come meanwhile."""
+        self._is_paused = False
+        self._talking, self._held = self._talking | self._held, set()
+
+    def _hear(self, speaker: socket.socket) -> None:
+        if self._is_paused:
+            self._talking.discard(speaker)
+            self._held.add(speaker)
+        else:
+            super()._hear(speaker)

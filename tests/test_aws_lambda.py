@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,12 +31,13 @@ from ldreader.requesters.protocol import ItemRef, JsonText
 from ldreader.wire import connection as wire_connection
 from tests.aws import ENVIRONMENT
 from tests.lambda_runtime import Answer, Environment, need_the_runtime_client
-from tests.proxy import Relay
+from tests.proxy import Proxy, Relay
 from tests.servers import RedisServer, until
+from tests.test_wire_dynamodb import SECRETS, Lender
 
 PROJECT = Path(__file__).parent.parent
 DEFAULT = "the default"  # as in tests/lambda_function.py, which needs a store to be imported
-INVOCATIONS = int(os.environ.get("LDREADER_INVOCATIONS") or 3000)
+INVOCATIONS = int(os.environ.get("LDREADER_INVOCATIONS") or 2400)
 """How many the longest test makes, from Redis; the others a part of it."""
 SHOP = json.loads((PROJECT / "examples" / "shop.json").read_text(encoding="utf-8"))
 TABLE = f"lambda-{uuid.uuid4().hex[:8]}"
@@ -444,3 +445,185 @@ class TestFreezeAndThaw:
             assert relay.connections == number + 1
             reader.close()
             until(lambda: relay.open == 0, "the end of the connection")
+
+
+def environment(served: Served, url: str, **variables: str) -> Environment:
+    """An execution environment of the function in tests/lambda_function.py."""
+    need_the_runtime_client()
+    return Environment("tests.lambda_function.handler", {"LDREADER_STORE": url, **served.variables, **variables})
+
+
+def about(user: Any, *keys: str) -> dict[str, Any]:
+    """An event."""
+    return {"user": user, "flags": keys or FLAGS}
+
+
+@pytest.fixture
+def redis_store(request: pytest.FixtureRequest) -> Served:
+    """Redis alone."""
+    return serve("redis", request)
+
+
+class TestSnapStart:
+    """Before a snapshot nothing may be left that all environments restored from it would share."""
+
+    @pytest.mark.parametrize("client", ["wire", "package"])
+    def test_connections_are_dropped_and_the_next_invocation_has_others(
+        self, served: Served, relay: Relay, expected: Any, client: str
+    ) -> None:
+        own = served.package if client == "package" else client
+        variables = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start", "PRIMING": "gift-cards"}
+        with environment(served, served.url(relay.port, client=own), **variables) as restored:
+            assert restored.api.snapshot.wait(20), restored.log()
+            until(lambda: relay.connections == 1 and relay.open == 0, "a dropped connection")
+            restored.api.restore.set()
+            for user in USERS[:3]:
+                check(restored.invoke(about(user)), user, expected)
+            assert relay.connections == 2
+
+    def test_without_snapstart_a_primed_connection_is_kept(self, redis_store: Served, expected: Any) -> None:
+        with (
+            Relay(redis_store.port) as relay,
+            environment(redis_store, redis_store.url(relay.port), PRIMING="gift-cards") as primed,
+        ):
+            check(primed.invoke(about(USERS[0])), USERS[0], expected)
+            assert relay.connections == 1
+
+    def test_borrowed_credentials_are_borrowed_anew(self, request: pytest.FixtureRequest, expected: Any) -> None:
+        served = serve("dynamodb", request)
+        with Proxy(0) as endpoint, Proxy(served.port) as proxy:
+            lender = Lender(endpoint)
+            own = {name: value for name, value in served.variables.items() if name not in SECRETS}
+            variables = {
+                "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": lender.url,
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN": "t0ken",
+                "PRIMING": "gift-cards",
+            }
+            served = served._replace(variables=own)
+            with environment(served, served.url(proxy.port, client="wire"), **variables) as restored:
+                assert restored.api.snapshot.wait(20), restored.log()
+                restored.api.restore.set()
+                for user in USERS[:2]:
+                    check(restored.invoke(about(user)), user, expected)
+            used = [sent.headers["Authorization"].partition("Credential=")[2].partition("/")[0] for sent in proxy.sent]
+            assert used[0] == "LENT1"
+            assert set(used[1:]) == {"LENT2"}
+
+    def test_a_store_of_ones_own_is_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What closing does to it is not known; it may be for good."""
+        runtime = pytest.importorskip("snapshot_restore_py")
+        monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+        notes = Notes()
+        with_flags(FlagReader(notes), context=user_of)(lambda event, lambda_context, flags: None)
+        function, arguments, options = runtime.get_before_snapshot().pop()
+        function(*arguments, **options)
+        assert notes.closed == 0
+
+    def test_a_runtime_without_the_module_will_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+        monkeypatch.setitem(sys.modules, "snapshot_restore_py", None)
+        handler: Any = with_flags(FlagReader(Notes()), context=user_of)(lambda event, lambda_context, flags: 7)
+        assert handler({"user": USERS[0]}, None) == 7
+
+
+def check(answer: Answer, user: Any, expected: Any, keys: Sequence[str] = FLAGS) -> None:
+    """Fails unless the answer is the official SDK's, and in time."""
+    assert answer.error is None
+    assert answer.value["answers"] == {key: expected[user["key"]][key] for key in keys}
+    assert answer.spare > 0
+
+
+def check_default(answer: Answer, keys: Sequence[str] = FLAGS) -> None:
+    """Fails unless the answer is the default, because the store did not answer, and in time."""
+    assert answer.error is None
+    assert answer.value["answers"] == {key: [DEFAULT, "ERROR"] for key in keys}
+    assert set(answer.value["errors"]) == {"EXCEPTION"}
+    assert answer.spare > 0
+
+
+class TestUnderTheRuntimeClient:
+    """The process that Lambda starts, and the API that gives it invocations. No answer is wrong, and none is late."""
+
+    def test_thousands_of_invocations_while_connections_die_and_time_gets_short(
+        self, served: Served, relay: Relay, expected: Any
+    ) -> None:
+        count = INVOCATIONS if served.name == "redis" else INVOCATIONS // 6
+        deaths = 0
+        with environment(served, served.url(relay.port)) as running:
+            for number in range(count):
+                if number % 25 == 24:
+                    deaths += 1
+                    relay.cut()
+                user = USERS[number % len(USERS)]
+                remaining = 3.0 - 2.4 * number / count
+                check(running.invoke(about(user), remaining), user, expected)
+        assert deaths <= relay.connections - 1 <= deaths + 1
+
+    def test_redis_kills_the_connections(self, redis_server: RedisServer, redis_store: Served, expected: Any) -> None:
+        with environment(redis_store, redis_store.url()) as running:
+            for number in range(INVOCATIONS // 6):
+                if number % 5 == 4:
+                    redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                user = USERS[number % len(USERS)]
+                check(running.invoke(about(user)), user, expected)
+
+    def test_a_store_that_hangs_gives_defaults_in_time_and_answers_once_it_is_well(
+        self, served: Served, relay: Relay, expected: Any
+    ) -> None:
+        with environment(served, served.url(relay.port)) as running:
+            check(running.invoke(about(USERS[0])), USERS[0], expected)
+            relay.pause()
+            for remaining in (1.0, 0.6, 0.3):
+                answer = running.invoke(about(USERS[1]), remaining)
+                check_default(answer)
+                assert answer.seconds >= min(remaining - MARGIN, remaining / 2) * 0.9
+            relay.resume()
+            for user in USERS:
+                check(running.invoke(about(user)), user, expected)
+
+    def test_an_invocation_whose_time_is_over_does_not_ask_the_store(
+        self, redis_store: Served, expected: Any
+    ) -> None:
+        with Relay(redis_store.port) as relay, environment(redis_store, redis_store.url(relay.port)) as running:
+            answer = running.invoke(about(USERS[0]), 0.0)
+            assert answer.value["answers"] == {key: [DEFAULT, "ERROR"] for key in FLAGS}
+            assert relay.connections == 0
+            check(running.invoke(about(USERS[0])), USERS[0], expected)
+
+    def test_several_environments_at_once(self, redis_store: Served, expected: Any) -> None:
+        def drive(start: int) -> int:
+            with Relay(redis_store.port) as relay, environment(redis_store, redis_store.url(relay.port)) as running:
+                for number in range(start, start + INVOCATIONS // 6):
+                    user = USERS[number % len(USERS)]
+                    check(running.invoke(about(user)), user, expected)
+                    if number % 50 == 0:
+                        relay.cut()
+            return start
+
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(drive, range(4))) == [0, 1, 2, 3]
+
+    def test_one_environment_with_several_invocations_at_once(self, redis_store: Served, expected: Any) -> None:
+        """As Lambda Managed Instances have it: the runtime client forks a worker for each."""
+        with environment(redis_store, redis_store.url(), AWS_LAMBDA_MAX_CONCURRENCY="4") as running:
+            users = [USERS[number % len(USERS)] for number in range(INVOCATIONS // 6)]
+            with ThreadPoolExecutor(8) as threads:
+                answers = list(threads.map(lambda user: running.invoke(about(user)), users))
+        for user, answer in zip(users, answers, strict=True):
+            check(answer, user, expected)
+
+    def test_the_failure_of_a_handler_is_its_own_and_the_next_invocation_is_well(
+        self, redis_store: Served, expected: Any
+    ) -> None:
+        with environment(redis_store, redis_store.url()) as running:
+            answer = running.invoke(about(USERS[0]) | {"raise": "own"})
+            assert (answer.error["errorType"], answer.error["errorMessage"]) == ("ValueError", "own")
+            check(running.invoke(about(USERS[0])), USERS[0], expected)
+
+    def test_an_event_without_a_user_gives_defaults_and_one_line(self, redis_store: Served) -> None:
+        with environment(redis_store, redis_store.url()) as running:
+            answer = running.invoke({"flags": FLAGS})
+            assert set(answer.value["errors"]) == {"USER_NOT_SPECIFIED"}
+            assert running.log().count("[WARNING]") == len(running.log().splitlines()) == 1
+            assert "failed: unexpected KeyError" in running.log()
