@@ -39,6 +39,8 @@ class Answer(NamedTuple):
     """From handing it out until the answer."""
     spare: float
     """Seconds of its time that were left; negative when it was late."""
+    moment: float
+    """When it came, by ``time.monotonic``."""
 
 
 class _Invocation(NamedTuple):
@@ -140,7 +142,7 @@ class RuntimeApi:
             invocation, begin, deadline = self._handed.pop(name)
             said = json.loads(body)
             value, error = (said, None) if what == "response" else (None, said)
-            invocation.answers.put(Answer(value, error, now - begin, deadline - time.time()))
+            invocation.answers.put(Answer(value, error, now - begin, deadline - time.time(), now))
         _say(connection, 202, b'{"status":"OK"}')
 
 

@@ -112,6 +112,10 @@ class Relay(Network):
         self._is_paused = False
         self._held: set[socket.socket] = set()
 
+    def __enter__(self) -> Relay:
+        super().__enter__()
+        return self
+
     @property
     def open(self) -> int:
         """How many connections there are now."""

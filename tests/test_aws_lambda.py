@@ -210,7 +210,14 @@ class TestTheDecorator:
 
     @pytest.mark.parametrize(
         "lambda_context",
-        [None, object(), MagicMock(), Remaining(None), Remaining("3000"), SimpleNamespace(get_remaining_time_in_millis=1)],
+        [
+            None,
+            object(),
+            MagicMock(),
+            Remaining(None),
+            Remaining("3000"),
+            SimpleNamespace(get_remaining_time_in_millis=1),
+        ],
         ids=["None", "object", "mock", "nothing", "text", "no function"],
     )
     @pytest.mark.parametrize("own", [None, 5.0])
@@ -247,8 +254,8 @@ class TestTheDecorator:
             def __call__(self, event: Any, lambda_context: Any, flags: Request) -> Any:
                 return flags.variation("gift-cards", DEFAULT)
 
-        for callable_object in (Application(), partial(Application.__call__, None)):
-            handler: Any = with_flags(FlagReader(Notes()), context=user_of)(callable_object)
+        for application in (Application(), partial(Application())):
+            handler: Any = with_flags(FlagReader(Notes()), context=user_of)(application)
             assert handler({"user": USERS[0]}, None) is not DEFAULT
 
     def test_invocations_at_the_same_time_do_not_meet(self) -> None:
@@ -297,7 +304,7 @@ class Served(NamedTuple):
 
 def serve(name: str, request: pytest.FixtureRequest) -> Served:
     """The store of that name, filled anew."""
-    items = {FEATURES: SHOP["flags"], SEGMENTS: SHOP["segments"]}
+    items: Any = {FEATURES: SHOP["flags"], SEGMENTS: SHOP["segments"]}
     if name == "redis":
         server = request.getfixturevalue("redis_server")
         Redis.new_feature_store(server.url, prefix="lambda").init(items)
@@ -376,9 +383,7 @@ class TestFreezeAndThaw:
                 relay.cut()
                 until(lambda: relay.open == 0, "the end of the connection")
 
-    def test_one_that_died_without_a_word_costs_a_reconnect(
-        self, served: Served, relay: Relay, expected: Any
-    ) -> None:
+    def test_one_that_died_without_a_word_costs_a_reconnect(self, served: Served, relay: Relay, expected: Any) -> None:
         with FlagReader.from_url(served.url(relay.port, timeout=0.6)) as reader:
             handler = self.handler(reader)
             for number, user in enumerate(USERS[:3]):
@@ -582,9 +587,7 @@ class TestUnderTheRuntimeClient:
             for user in USERS:
                 check(running.invoke(about(user)), user, expected)
 
-    def test_an_invocation_whose_time_is_over_does_not_ask_the_store(
-        self, redis_store: Served, expected: Any
-    ) -> None:
+    def test_an_invocation_whose_time_is_over_does_not_ask_the_store(self, redis_store: Served, expected: Any) -> None:
         with Relay(redis_store.port) as relay, environment(redis_store, redis_store.url(relay.port)) as running:
             answer = running.invoke(about(USERS[0]), 0.0)
             assert answer.value["answers"] == {key: [DEFAULT, "ERROR"] for key in FLAGS}
