@@ -1,4 +1,4 @@
-"""What stands between a client and a real server: it notes, or answers instead of the server, or lets connections die."""
+"""What stands between a client and a real server: it notes, or answers in its place, or lets connections die."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple
@@ -124,10 +125,8 @@ class Relay(Network):
     def cut(self) -> None:
         """Ends them, as a server does that has waited for long enough, and tells the client."""
         for each in list(self._others):
-            try:
+            with suppress(OSError):  # it has ended already
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it has ended already
 
     def swallow(self) -> None:
         """Lets them die without a word: nothing that is sent on them arrives, and nobody answers."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -630,3 +632,34 @@ class TestUnderTheRuntimeClient:
             assert set(answer.value["errors"]) == {"USER_NOT_SPECIFIED"}
             assert running.log().count("[WARNING]") == len(running.log().splitlines()) == 1
             assert "failed: unexpected KeyError" in running.log()
+
+
+class TestTheLayer:
+    def test_its_bytecode_is_used_whatever_becomes_of_the_dates_of_files(self, tmp_path: Path) -> None:
+        """The command of docs/lambda.md; that the sources are not even looked at is seen when they are spoilt."""
+        lines = (PROJECT / "docs" / "lambda.md").read_text(encoding="utf-8").splitlines()
+        (command,) = (line.split() for line in lines if line.startswith("python -m compileall"))
+        made = next(line for line in (PROJECT / "Makefile").read_text("utf-8").splitlines() if "compileall" in line)
+        assert " ".join(command[3:6]) == "-q --invalidation-mode unchecked-hash"
+        assert " ".join(command[3:6]) in made
+        layer = tmp_path / "build" / "layer" / "python"
+        shutil.copytree(PROJECT / "ldreader", layer / "ldreader", ignore=shutil.ignore_patterns("__pycache__"))
+        subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True)
+        for source in layer.rglob("*.py"):
+            source.write_text("1 / 0", encoding="utf-8")
+        program = (
+            "from ldreader import FlagReader\n"
+            "from ldreader.integrations.aws_lambda import with_flags\n"
+            f"reader = FlagReader.from_url({f'file:{PROJECT}/examples/shop.json'!r})\n"
+            "decorate = with_flags(reader, context=lambda event: event)\n"
+            f"print(decorate(lambda event, _, flags: flags.variation('gift-cards', 7))({USERS[0]!r}))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONPATH": str(layer), "PATH": os.defpath},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.stdout, done.stderr) == ("False\n", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import shutil
@@ -51,6 +53,18 @@ BLOCKS = fenced_blocks(TEXT)
 def of_language(language: str) -> list[Block]:
     """The blocks in one language."""
     return [block for block in BLOCKS if block.language == language]
+
+
+def bare_functions(source: str) -> list[str]:
+    """The functions of a source, decorators included, without annotations and docstrings."""
+    found = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    for node in found:
+        node.returns = None
+        for argument in node.args.args:
+            argument.annotation = None
+        if ast.get_docstring(node) is not None:
+            del node.body[0]
+    return [ast.unparse(node) for node in found]
 
 
 @pytest.fixture
@@ -113,8 +127,16 @@ class TestPrograms:
 
     def test_the_lambda_handler_answers_for_another_user_too(self, capsys: pytest.CaptureFixture[str]) -> None:
         handler = run_programs(capsys)["handler"]
-        assert handler({"user": {"kind": "user", "key": "eve"}}, None) == {"checkout": "old"}
-        assert handler({"user": {}}, None) == {"checkout": "old"}
+        assert (
+            json.loads(handler({"user": {"kind": "user", "key": "eve", "country": "GB"}}, None)["body"])["standard"]
+            == 3.95
+        )
+        assert handler({"user": {}}, None)["headers"] == {"cache-control": "no-store"}
+
+    def test_the_lambda_handler_is_the_example(self) -> None:
+        example = (PROJECT / "examples" / "lambda_handler.py").read_text(encoding="utf-8")
+        (shown,) = (block.text for block in of_language("python") if "lambda_context" in block.text)
+        assert bare_functions(shown) == bare_functions(example) != []
 
     def test_the_store_of_ones_own_keeps_to_the_protocol(self, capsys: pytest.CaptureFixture[str]) -> None:
         names = run_programs(capsys)
@@ -144,10 +166,10 @@ class TestFacts:
         assert links
         assert [link for link in links if not (PROJECT / link).exists()] == []
 
-    def test_the_two_commands_are_targets_of_the_makefile(self) -> None:
+    def test_the_commands_are_targets_of_the_makefile(self) -> None:
         targets = re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         named = set(re.findall(r"`make ([a-z-]+)`", TEXT))
-        assert named == {"demo", "test"}
+        assert named == {"demo", "test", "layer"}
         assert named <= set(targets)
 
     def test_the_extras_are_those_of_the_package(self) -> None:

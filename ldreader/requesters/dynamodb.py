@@ -20,7 +20,7 @@ from .membership import BigSegmentsMetadata, epoch_ms, membership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any, Protocol, TypeAlias
 
     from ..schema import ItemRef
