@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Queue
 from types import TracebackType
@@ -187,7 +188,8 @@ class Environment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)  # as Lambda does it, without a word, and its workers with it
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(self.process.pid, signal.SIGKILL)  # as Lambda does it, without a word, and its workers with it
         self.process.wait(PATIENCE)
         self.api.__exit__(kind, error, trace)
         self._log.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.contenders import ELSEWHERE, Sample, variables
+from tests.benchmarks.contenders import ELSEWHERE, Sample, WrongAnswer, variables
 from tests.benchmarks.environments import FUNCTION_NAME, Environments
 from tests.benchmarks.stores import Place
 from tests.lambda_runtime import Environment
@@ -103,9 +103,12 @@ class ColdStart:
             directory=Path(ELSEWHERE),
             wrapper=self._core.wrapper,
         ) as environment:
-            answer = environment.invoke(self._event, LIMIT)
+            try:
+                answer = environment.invoke(self._event, LIMIT)
+            except AssertionError as error:
+                raise WrongAnswer(f"it did not start: {error}") from error
             if answer.error is not None:
-                raise AssertionError(f"the function failed: {answer.error}\n{environment.log()}")
+                raise WrongAnswer(f"it failed: {answer.error}")
             status = Path(f"/proc/{environment.process.pid}/status").read_text(encoding="ascii", errors="replace")
             (most,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
             return {"wall": answer.moment - environment.started, "memory": int(most) * 1024.0}, answer.value

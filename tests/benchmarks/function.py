@@ -35,6 +35,8 @@ elif CONTENDER == "ldreader":
 else:
     import json
 
+    assert CONTENDER in ("official", "bare"), "no such contender"
+
     from ldreader_benchmark_driver import CONTENDERS, plain  # type: ignore[import-not-found]
 
     job = json.loads(os.environ["JOB"])
