@@ -584,7 +584,7 @@ class TestUnderTheRuntimeClient:
             for remaining in (1.0, 0.6, 0.3):
                 answer = running.invoke(about(USERS[1]), remaining)
                 check_default(answer)
-                assert answer.seconds >= min(remaining - MARGIN, remaining / 2) * 0.9
+                assert answer.seconds >= max(remaining - MARGIN, remaining / 2) * 0.9
             relay.resume()
             for user in USERS:
                 check(running.invoke(about(user)), user, expected)
