@@ -17,7 +17,7 @@ SOURCES = ldreader tests examples
 STORE = file:examples/shop.json
 CONTEXT = {"kind":"user","key":"ada","country":"GB","plan":"gold"}
 
-.PHONY: help demo test test-all suite fuzz bench contract flask-min lint servers clean
+.PHONY: help demo test test-all suite fuzz bench contract flask-min layer lint servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,14 @@ flask-min: ## run the tests of the Flask extension with the oldest Flask that it
 	@"$(PYTHON)" -m venv .venv-flask && .venv-flask/bin/python -m pip --disable-pip-version-check --quiet install \
 	  'flask==2.2.5' 'werkzeug<3' asgiref launchdarkly-server-sdk pytest redis
 	PYTHONPATH=. .venv-flask/bin/python -m pytest tests/test_flask.py -p no:cacheprovider -W default
+
+# Installers date files anew, so bytecode must not be checked against the dates of its sources.
+layer: $(VENV)/.made ## make a layer for AWS Lambda, with bytecode for this Python: build/ldreader-layer.zip
+	@rm -rf build/lib build/layer build/ldreader-layer.zip
+	@$(PIP) install --no-deps --no-compile --target build/layer/python .
+	@rm -rf build/layer/python/bin
+	@$(BIN)/python -m compileall -q --invalidation-mode unchecked-hash -s build/layer -p /opt build/layer/python
+	@cd build/layer && $(abspath $(BIN)/python) -m zipfile -c ../ldreader-layer.zip python
 
 lint: $(VENV)/.installed-test ## check style, formatting and types
 	$(BIN)/ruff check $(RUFF) --select $(RULES) $(SOURCES)

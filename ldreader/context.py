@@ -114,10 +114,10 @@ class Context:
     def from_dict(cls, props: Mapping[str, Any]) -> Context:
         """The context that LaunchDarkly's JSON form describes; an invalid one if it describes none. Never raises."""
         if not _is_object(props):
-            return _invalid(f"a context must be a JSON object (a dict), not {_type(props)}")
+            return no_context(f"a context must be a JSON object (a dict), not {_type(props)}")
         kind = props.get("kind")
         if not isinstance(kind, str):
-            return _invalid(f"context kind must be a string such as 'user', not {_type(kind)}")
+            return no_context(f"context kind must be a string such as 'user', not {_type(kind)}")
         if kind != "multi":
             return _single(props, kind)
         members = []
@@ -125,9 +125,9 @@ class Context:
             if name == "kind":
                 continue
             if not isinstance(name, str):
-                return _invalid("context kinds must be strings")
+                return no_context("context kinds must be strings")
             if not _is_object(member):
-                return _invalid(f"member {name[:60]!r} of a multi-kind context must be an object, not {_type(member)}")
+                return no_context(f"member {name[:60]!r} of a multi-kind context must be an object, not {_type(member)}")
             members.append(_single(member, name))
         return _multi(members)
 
@@ -135,16 +135,16 @@ class Context:
     def from_json(cls, text: str | bytes) -> Context:
         """The context that a JSON text describes; an invalid one if the text is not such JSON. Never raises."""
         if not isinstance(text, (str, bytes, bytearray)):
-            return _invalid(f"a context's JSON text must be str or bytes, not {_type(text)}")
+            return no_context(f"a context's JSON text must be str or bytes, not {_type(text)}")
         try:
             props = json_loads(text)
         except ValueError as error:
             if hasattr(error, "lineno") and hasattr(error, "colno"):  # its own text may quote the input
-                return _invalid(f"context is not valid JSON: see line {error.lineno}, column {error.colno}")
+                return no_context(f"context is not valid JSON: see line {error.lineno}, column {error.colno}")
             # NaN, bytes that are no text, a number of thousands of digits
-            return _invalid("context is not valid JSON: it has a number or a character that JSON does not allow")
+            return no_context("context is not valid JSON: it has a number or a character that JSON does not allow")
         except RecursionError:
-            return _invalid("context JSON is nested too deeply: make it flatter")
+            return no_context("context JSON is nested too deeply: make it flatter")
         return cls.from_dict(props)
 
     @classmethod
@@ -283,7 +283,7 @@ class Context:
         named = [member for member in members if not member._anonymous]
         if len(named) == len(members):
             return self
-        return _multi(named) if named else _invalid("context has only anonymous kinds: nothing is left without them")
+        return _multi(named) if named else no_context("context has only anonymous kinds: nothing is left without them")
 
     def to_dict(self) -> dict[str, Any]:
         """The context in LaunchDarkly's JSON form, as the browser SDKs take it; empty for an invalid one."""
@@ -443,46 +443,47 @@ def as_context(value: object) -> Context:
         try:
             return Context.from_dict(value)
         except Exception as error:  # a mapping of the application's own may do anything
-            return _invalid(f"the mapping given as a context cannot be read: {type(error).__name__}")
+            return no_context(f"the mapping given as a context cannot be read: {type(error).__name__}")
     if value is None:
-        return _invalid("no context was given: make one with Context.create(key)")
-    return _invalid(f"a context must be a Context or a mapping, not {_type(value)}: make one with Context.create(key)")
+        return no_context("no context was given: make one with Context.create(key)")
+    return no_context(f"a context must be a Context or a mapping, not {_type(value)}: make one with Context.create(key)")
 
 
 def _single(props: Mapping[str, Any], kind: str) -> Context:
     """The context of one JSON object; a kind of its own goes before the name that it has in a multi-kind context."""
     kind = props.get("kind", kind)
     if not isinstance(kind, str):
-        return _invalid(f"context kind must be a string such as 'user', not {_type(kind)}")
+        return no_context(f"context kind must be a string such as 'user', not {_type(kind)}")
     private = None
     if (meta := props.get("_meta")) is not None:
         if not _is_object(meta):
-            return _invalid(f"_meta must be an object, not {_type(meta)}")
+            return no_context(f"_meta must be an object, not {_type(meta)}")
         private = meta.get("privateAttributes")
         if private is not None and not isinstance(private, (list, tuple)):
-            return _invalid(f"privateAttributes must be a list, not {_type(private)}")
+            return no_context(f"privateAttributes must be a list, not {_type(private)}")
     return Context(kind, props.get("key", ""), props.get("name"), props.get("anonymous", False), props, private)
 
 
 def _multi(contexts: Sequence[Context]) -> Context:
     """These single-kind contexts as one, in the order of their kinds."""
     if not contexts:
-        return _invalid("multi-kind context is empty: add a context of at least one kind")
+        return no_context("multi-kind context is empty: add a context of at least one kind")
     if len(contexts) == 1:
         return contexts[0]
     if errors := [context._error for context in contexts if context._error is not None]:
-        return _invalid(", ".join(errors))
+        return no_context(", ".join(errors))
     members = tuple(sorted(contexts, key=lambda context: context._kind))
     if len({member._kind for member in members}) < len(members):
-        return _invalid("multi-kind context has the same kind twice: add each kind once")
+        return no_context("multi-kind context has the same kind twice: add each kind once")
     multi = Context("user", "members")
     multi._kind, multi._key, multi._members = "multi", "", members
     return multi
 
 
-def _invalid(error: str) -> Context:
+def no_context(why: str) -> Context:
+    """The invalid context that says why it is none."""
     context = Context("user", "invalid")
-    context._fail(error)
+    context._fail(why)
     return context
 
 

@@ -336,8 +336,9 @@ class Request:
             failure.detail = detail
             raise failure.with_traceback(None)
         if isinstance(failure, (StoreError, InvalidContext)):
-            # One line a request: what fails for every flag would else be repeated for each.
-            self._log_once(f"{what}: {failure}", once_for=str(failure), serious=isinstance(failure, StoreError))
+            # One line a request: what is wrong with the store or the context would else be said for each flag.
+            serious = isinstance(failure, StoreError)
+            self._log_once(f"{what}: {failure}", once_for=str(failure), serious=serious)
         else:
             self._log_once(f"{what}: {failure}", serious=isinstance(failure, MalformedItem))
 

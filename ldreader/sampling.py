@@ -11,4 +11,5 @@ def sampled(ratio: int | None) -> bool:
         return False
     import random
 
-    return random.random() < 1 / ratio
+    # Not of the module's own state, which all environments that a snapshot is restored in would share.
+    return random.SystemRandom().random() < 1 / ratio

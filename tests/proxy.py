@@ -1,13 +1,17 @@
-"""A proxy between a client and a real server: it notes what is sent and may answer instead of the server."""
+"""What stands between a client and a real server: it notes, or answers in its place, or lets connections die."""
 
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import NamedTuple
+
+from tests.benchmarks.network import Network
 
 
 class Sent(NamedTuple):
@@ -99,3 +103,47 @@ class Proxy:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class Relay(Network):
+    """Passes on to a port of this machine until the connections that there are die."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self._is_paused = False
+        self._held: set[socket.socket] = set()
+
+    def __enter__(self) -> Relay:
+        super().__enter__()
+        return self
+
+    @property
+    def open(self) -> int:
+        """How many connections there are now."""
+        return len(self._clients)
+
+    def cut(self) -> None:
+        """Ends them, as a server does that has waited for long enough, and tells the client."""
+        for each in list(self._others):
+            with suppress(OSError):  # it has ended already
+                each.shutdown(socket.SHUT_RDWR)
+
+    def swallow(self) -> None:
+        """Lets them die without a word: nothing that is sent on them arrives, and nobody answers."""
+        self._talking = set()
+
+    def pause(self) -> None:
+        """Takes connections, and passes nothing on, as a server that hangs."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Passes on again, from the next connection on also what has come meanwhile."""
+        self._is_paused = False
+        self._talking, self._held = self._talking | self._held, set()
+
+    def _hear(self, speaker: socket.socket) -> None:
+        if self._is_paused:
+            self._talking.discard(speaker)
+            self._held.add(speaker)
+        else:
+            super()._hear(speaker)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -17,14 +19,16 @@ import pytest
 
 from ldreader import FlagReader, MemoryRequester
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import budgets, contenders, driver, plot, report, shapes
+from tests.benchmarks import aws_lambda, budgets, contenders, driver, plot, report, shapes
+from tests.benchmarks.aws_lambda import ColdStart, Core
 from tests.benchmarks.contenders import Absent, Driven, Launcher, OneShot, WrongAnswer, collected
-from tests.benchmarks.environments import Environments
+from tests.benchmarks.environments import FUNCTION, FUNCTION_NAME, Environments
 from tests.benchmarks.network import Network
 from tests.benchmarks.results import Effort, Entry, Figures, Outcome, Scenario, measure
 from tests.benchmarks.scenarios import LDREADER, LEVELS, LIMIT, OFFICIAL, Scenarios
 from tests.benchmarks.secure import Secure
 from tests.benchmarks.stores import Place, Stores
+from tests.lambda_runtime import need_the_runtime_client
 
 EFFORT = Effort(rounds=1, slice_seconds=0.001, sizes=2, instructions_of_all=False)
 CALLGRIND_SAYS = """\
@@ -186,6 +190,31 @@ class TestContenders:
     def test_the_instructions_are_those_that_callgrind_collected(self) -> None:
         assert collected(CALLGRIND_SAYS) == 40234538
         assert collected("valgrind: no such program") is None
+
+
+class TestColdStarts:
+    def test_each_is_an_environment_that_answers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        need_the_runtime_client()
+        shutil.copy(FUNCTION, tmp_path / f"{FUNCTION_NAME}.py")
+        monkeypatch.setattr(aws_lambda, "ELSEWHERE", str(tmp_path))  # so that it is found
+        here = Environments(sys.executable, sys.executable, sys.executable)
+        job = {"keys": ["boolean"], "context": {"kind": "user", "key": "ada"}}
+        with Stores(tmp_path) as stores, Core(1.0) as core:
+            place = stores.place("file", "cold", shapes.shapes())
+            assert ColdStart(here, core, "empty", job, place).answer() is None
+            start = ColdStart(here, core, "ldreader", job, place)
+            assert start.answer() is True
+            sample = start.sample()
+            assert sample["wall"] > 0 and sample["cpu"] > 0 and sample["memory"] > 1e6
+            with pytest.raises(WrongAnswer, match="no such contender"):
+                ColdStart(here, core, "no such contender", job, place).answer()
+
+    def test_a_part_of_a_core_is_no_more(self) -> None:
+        program = "import time\nbegin = time.monotonic()\nwhile time.process_time() < 0.1: pass\n"
+        program += "print(time.monotonic() - begin)"
+        with Core(0.1) as core:
+            done = subprocess.run([*core.wrapper, sys.executable, "-c", program], capture_output=True, check=True)
+        assert float(done.stdout) > 0.5
 
 
 class TestResults:

@@ -79,6 +79,22 @@ class TestDeployment:
         assert [link for link in links if not (DOCS / link).exists()] == []
 
 
+class TestLambda:
+    def test_the_handler_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LDREADER_STORE", f"file:{PROJECT}/examples/shop.json")
+        (block,) = [block for block in fenced_blocks(page("lambda.md")) if block.language == "python"]
+        names: dict[str, Any] = {"__name__": "lambda"}
+        exec(compile("\n" * block.line + block.text, "lambda.md", "exec"), names)
+        user = {"kind": "user", "key": "ada", "country": "GB", "plan": "gold"}
+        assert names["handler"]({"user": user}, None) == {"checkout": "new"}
+        assert names["handler"]({}) == {"checkout": "old"}
+
+    def test_every_link_leads_to_a_file(self) -> None:
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", page("lambda.md")) if "://" not in link]
+        assert links
+        assert [link for link in links if not (DOCS / link).exists()] == []
+
+
 @cache
 def names_in(file: str) -> set[str]:
     """The tests in a file, by the names that pytest gives them."""

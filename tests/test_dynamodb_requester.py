@@ -26,6 +26,7 @@ from ldreader.requesters import open_requester
 from ldreader.requesters.dynamodb import SINGLE_FOR, DynamoDBRequester
 from ldreader.requesters.protocol import BigSegmentStore
 from ldreader.testing import RequesterBehaviour
+from tests import sam
 from tests.aws import DynamoDBServer, moto
 from tests.proxy import Answer, Proxy, Sent
 from tests.redis_fixtures import answering_port, full_port, silent_port
@@ -1155,12 +1156,15 @@ class TestLeastPrivilege:
 
 
 class TestThePolicyOfTheDocumentation:
-    """What the reader sends is held against the policy that docs/stores.md shows, by a small judge of policies."""
+    """What the reader sends is held against the policies that are shown, by a small judge of policies."""
 
     NAMES = {"REGION": "us-east-1", "ACCOUNT": "123456789012", "TABLE": TABLE}
 
-    @pytest.fixture
-    def policy(self) -> Any:
+    @pytest.fixture(params=["docs/stores.md", "examples/template.yaml"])
+    def policy(self, request: pytest.FixtureRequest) -> Any:
+        if request.param == "examples/template.yaml":
+            (policy,) = sam.function({"FlagsTable": TABLE, "Prefix": "staging"})["Policies"]
+            return policy
         text = (Path(__file__).parent.parent / "docs" / "stores.md").read_text(encoding="utf-8")
         section = text.partition("\n## DynamoDB\n")[2].partition("\n## ")[0]
         return json.loads(section.partition("```json\n")[2].partition("```")[0])

@@ -345,7 +345,6 @@ class TestSampling:
         assert not there or "samplingRatio" not in sink.only()
 
     def test_one_in_so_many_is_kept_and_tells_it(self, sink: Sink) -> None:
-        random.seed(1)
         with reader_of(flag(samplingRatio=4), events=sink).request(USER) as request:
             for _ in range(2000):
                 request.variation("flag", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 import redis
 
+from ldreader import FlagReader
+from tests import sam
 from tests.servers import RedisServer
 from tests.test_imports import DEAR
 
@@ -171,6 +174,35 @@ class TestCgiPage:
             assert loaded & DEAR == set()
 
 
+class TestTheTemplateOfTheLambdaHandler:
+    """Its policy is held against what is sent by tests/test_dynamodb_requester.py."""
+
+    FUNCTION = sam.function({"FlagsTable": "flags", "Prefix": "staging"})
+
+    def test_nothing_is_wrong_with_it(self) -> None:
+        pytest.importorskip("cfnlint")
+        program = "import sys; from cfnlint.runner import main; sys.exit(main())"
+        assert run("-W", "ignore", "-c", program, "examples/template.yaml") == ""
+
+    def test_the_handler_is_the_example(self) -> None:
+        module, _, name = self.FUNCTION["Handler"].rpartition(".")
+        assert run("-c", f"from examples.{module} import {name}; print({name}.__wrapped__.__name__)") == f"{name}\n"
+
+    def test_the_store_is_the_table_by_that_prefix_and_needs_no_package(
+        self, aws_environment: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = self.FUNCTION["Environment"]["Variables"]["LDREADER_STORE"]
+        assert url == "dynamodb://flags?prefix=staging"
+        for package in ("boto3", "botocore"):
+            monkeypatch.setitem(sys.modules, package, None)
+        FlagReader.from_url(url).close()
+
+    def test_the_layer_is_the_one_that_is_made(self) -> None:
+        made = re.search(r"^layer: .*: (build/\S+\.zip)$", (PROJECT / "Makefile").read_text("utf-8"), re.MULTILINE)
+        assert made is not None
+        assert f"ContentUri: ../{made[1]}\n" in sam.TEMPLATE.read_text(encoding="utf-8")
+
+
 class TestEveryExample:
     def test_all_are_tested_here(self) -> None:
         found = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
@@ -182,6 +214,7 @@ class TestEveryExample:
             "lambda_handler.py",
             "relay_sink.py",
             "sqlite_requester.py",
+            "template.yaml",
         }
 
     @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

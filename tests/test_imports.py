@@ -89,6 +89,7 @@ PACKAGES = {
     "requesters.python_consul": {"requests"},
     "requesters.yaml": {"yaml"},
     "integrations.flask": {"click", "flask", "markupsafe"},
+    "integrations.aws_lambda": {"snapshot_restore_py"},
     "testing": {"pytest"},
 }
 """Who imports packages that are not in the standard library."""
@@ -377,6 +378,15 @@ with FlagReader.from_url(sys.argv[1]) as reader:
     print(repr(reader.variation("a", {"kind": "user", "key": "ada"}, None)))
 report()
 """
+A_LAMBDA_HANDLER = """
+from ldreader import FlagReader
+from ldreader.integrations.aws_lambda import with_flags
+@with_flags(FlagReader.from_url(sys.argv[1]), context=lambda event: event["user"])
+def handler(event, lambda_context, flags):
+    return flags.variation("a", None)
+print(repr(handler({"user": {"kind": "user", "key": "ada"}}, None)))
+report()
+"""
 THE_COMMAND = """
 from ldreader.cli import main
 main(["variation", "a", "--store", sys.argv[1], "--context-key", "ada"])
@@ -414,6 +424,12 @@ class TestAColdEvaluationOverTheWire:
             *("ldreader.bucketing", "ldreader.operators", "ldreader.read_ahead"),
             *("ldreader.requesters.redis", "ldreader.wire", "ldreader.wire.connection", "ldreader.wire.resp"),
         }
+
+    def test_from_redis_in_a_lambda_handler(self, redis_url: str) -> None:
+        answer, threads, loaded = cold(A_LAMBDA_HANDLER, redis_url)
+        assert (answer, threads) == ("7", 1)
+        plain = cold(A_READER, redis_url)[2]
+        assert loaded - plain == {"ldreader.integrations", "ldreader.integrations.aws_lambda"}
 
     def test_from_redis_by_the_command(self, redis_url: str) -> None:
         answer, threads, loaded = cold(THE_COMMAND, redis_url)

@@ -262,12 +262,12 @@ class TestContexts:
         requester = CountingRequester(store(flag()))
         with FlagReader(requester).request(context) as request:
             assert not request.context.valid
-            for key in ("flag", "flag"):
+            for key in ("flag", "other"):
                 detail = request.variation_detail(key, "default")
                 assert result(detail) == ("default", None, error("USER_NOT_SPECIFIED"))
             assert not request.all_flags_state().valid
         assert (requester.rounds, requester.reads_of_everything) == ([], 0)
-        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert [record.levelname for record in caplog.records] == ["WARNING"]  # one line a request
         assert "secret" not in caplog.text
 
     @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -141,8 +142,16 @@ class TestPrograms:
 
     def test_the_lambda_handler_answers_for_another_user_too(self, capsys: pytest.CaptureFixture[str]) -> None:
         handler = run_programs(capsys)["handler"]
-        assert handler({"user": {"kind": "user", "key": "eve"}}, None) == {"checkout": "old"}
-        assert handler({"user": {}}, None) == {"checkout": "old"}
+        assert (
+            json.loads(handler({"user": {"kind": "user", "key": "eve", "country": "GB"}}, None)["body"])["standard"]
+            == 3.95
+        )
+        assert handler({"user": {}}, None)["headers"] == {"cache-control": "no-store"}
+
+    def test_the_lambda_handler_is_the_example(self) -> None:
+        (shown,) = (plain(block.text) for block in of_language("python") if "lambda_context" in block.text)
+        functions = [part for part in plain(page("examples/lambda_handler.py")) if "def " in part]
+        assert functions == [part for part in shown if "def " in part] != []
 
     def test_the_store_of_ones_own_keeps_to_the_protocol(self, capsys: pytest.CaptureFixture[str]) -> None:
         names = run_programs(capsys)
@@ -172,10 +181,10 @@ class TestFacts:
         assert links
         assert [link for link in links if not (PROJECT / link).exists()] == []
 
-    def test_the_two_commands_are_targets_of_the_makefile(self) -> None:
+    def test_the_commands_are_targets_of_the_makefile(self) -> None:
         targets = re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         named = set(re.findall(r"`make ([a-z-]+)`", TEXT))
-        assert named == {"demo", "test"}
+        assert named == {"demo", "test", "layer"}
         assert named <= set(targets)
 
     def test_the_extras_are_those_of_the_package(self) -> None:

@@ -498,13 +498,15 @@ class TestTheCredentialsOfAContainer:
         from botocore.utils import ContainerMetadataFetcher
 
         ContainerMetadataFetcher()._validate_allowed_url(url)
-        container = credentials.find(WAIT, ssl.create_default_context).__self__  # type: ignore[attr-defined]
+        container = credentials.find(WAIT, ssl.create_default_context)
+        assert container is not None
         assert (container._http.host, container._target) == (host, "/a")
 
     def test_a_relative_address_comes_first_and_is_on_one_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
         borrow(monkeypatch, "http://127.0.0.1/b")
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/1-2")
-        container = credentials.find(WAIT, ssl.create_default_context).__self__  # type: ignore[attr-defined]
+        container = credentials.find(WAIT, ssl.create_default_context)
+        assert container is not None
         assert (container._http.host, container._target) == ("169.254.170.2", "/v2/credentials/1-2")
         for elsewhere in ("@example.com/", ".example.com/"):
             monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", elsewhere)
@@ -535,7 +537,8 @@ class TestTheCredentialsOfAContainer:
         http: Any = SimpleNamespace(host="localhost", exchange=exchange)
         begin = time.monotonic()
         latest = begin + 2 * 5.0 if deadline is None else min(begin + deadline, begin + 2 * 5.0)
-        Wire(http, "us-east-1", keys, 5.0).call("GetItem", {}, None if deadline is None else begin + deadline)
+        lender: Any = SimpleNamespace(keys=keys)
+        Wire(http, "us-east-1", lender, 5.0).call("GetItem", {}, None if deadline is None else begin + deadline)
         assert len(ends) == 2
         assert all(latest <= end < latest + MARGIN for end in ends)
 

@@ -1,1 +1,1 @@
-"""Homes for a reader: one module for each framework, which imports that framework and nothing of the others."""
+"""Where people run it: what ties a reader to a framework or a platform."""

@@ -32,7 +32,7 @@ from markupsafe import Markup
 from .. import log
 from ..cli import main
 from ..cli.options import COMMANDS
-from ..context import Context, _invalid
+from ..context import Context, no_context
 from ..errors import ConfigurationError
 from ..reader import FlagReader
 from ..request import Request
@@ -225,7 +225,7 @@ class Flags:
         except Exception as error:
             why = str(error) if isinstance(error, ConfigurationError) else log.unexpected(error)
             name = getattr(self._load, "__qualname__", "of the application")
-            return _invalid(f"the context loader {name} failed: {why}")
+            return no_context(f"the context loader {name} failed: {why}")
         finally:
             use.loading = False
         return NOBODY if context is None else context

@@ -65,6 +65,7 @@ class ConsulRequester:
     """
 
     keeps_deadlines = True
+    reconnects = True
     guess_limit = 65536
 
     def __init__(self, consul: Any, *, prefix: str = DEFAULT_PREFIX, datacenter: str = "") -> None:

@@ -20,11 +20,11 @@ from .membership import BigSegmentsMetadata, epoch_ms, membership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any, Protocol, TypeAlias
 
     from ..schema import ItemRef
-    from ..wire.credentials import Keys
+    from ..wire.credentials import Container
 
     RowKey: TypeAlias = tuple[str, str]
     Row: TypeAlias = dict[str, dict[str, Any]]
@@ -94,6 +94,7 @@ class DynamoDBRequester:
     """
 
     keeps_deadlines = True
+    reconnects = True
 
     def __init__(
         self,
@@ -370,10 +371,10 @@ class Wire:
     One request costs at most twice the timeout, credentials included.
     """
 
-    def __init__(self, http: Http, region: str, keys: Callable[[float], Keys], timeout: float) -> None:
+    def __init__(self, http: Http, region: str, lender: Container | None, timeout: float) -> None:
         self._http = http
         self._region = region
-        self._keys = keys
+        self._lender = lender
         self._timeout = timeout
 
     @classmethod
@@ -445,13 +446,17 @@ class Wire:
         return reply
 
     def close(self) -> None:
-        """Closes the connections that are kept."""
+        """Closes the connections that are kept, and forgets credentials that were lent."""
         self._http.close()
+        sigv4.forget()
+        if self._lender is not None:
+            self._lender.close()
 
     def _signed(self, operation: str, body: bytes, end: float) -> dict[str, str]:
         """The headers of a request."""
         try:
-            key_id, secret, token = self._keys(end)
+            lender = self._lender
+            key_id, secret, token = credentials.of_environment() if lender is None else lender.keys(end)
         except credentials.NoCredentials as error:
             raise StoreError(f"DynamoDB cannot be asked: {words(error)}; give credentials or a role") from error
         shown = f"{key_id}{secret}{token}"

@@ -54,6 +54,9 @@ class BoundedRequester(FeatureRequester, Protocol):
 
     keeps_deadlines: bool
 
+    reconnects: bool
+    """True where `close` only drops what the next read opens again: it is called before a snapshot is taken."""
+
     timeout: float | None
     """Seconds that connecting, and each reply, may take; None where that is not known."""
 

@@ -50,6 +50,7 @@ class RedisRequester:
     """
 
     keeps_deadlines = True
+    reconnects = True
 
     def __init__(self, redis: Any, *, prefix: str = DEFAULT_PREFIX) -> None:
         if not hasattr(redis, "read"):

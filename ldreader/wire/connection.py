@@ -65,8 +65,9 @@ class Endpoint:
     def ask(self, talk: Callable[[Connection], Reply], deadline: float | None = None) -> Reply:
         """What ``talk`` makes of the server's reply on a connection; it may be called twice, so it only reads.
 
-        A kept connection that gives no byte in half of the timeout has gone stale, and a new one is asked. All in
-        all it takes twice the timeout at most, and not longer than the deadline (of ``time.monotonic``).
+        A kept connection that gives no byte in half of the timeout has gone stale, and a new one is asked; one that
+        was idle for a while, also in half of the time until the deadline. All in all it takes twice the timeout at
+        most, and not longer than the deadline (of ``time.monotonic``).
 
         Raises:
             OSError: There was no reply, or none in time.
@@ -79,7 +80,10 @@ class Endpoint:
             _left(end)  # none: a connection that is kept shall not be lost over it
         connection = self._kept(begin)
         if connection is not None:
-            early, late = begin + self._timeout / 2, begin + self._timeout
+            patience = self._timeout / 2
+            if connection.slept:
+                patience = min(patience, (end - begin) / 2)
+            early, late = begin + patience, begin + self._timeout
             connection.end = early if early < end else end
             connection.prolonged = late if late < end else end
             try:
@@ -187,6 +191,7 @@ class Connection:
         "heard",
         "prolonged",
         "reusable",
+        "slept",
     )
 
     def __init__(self, connect: Callable[[], Any]) -> None:
@@ -207,6 +212,8 @@ class Connection:
         """A byte came since something was sent."""
         self.reusable = True
         """False when the server is going to close it."""
+        self.slept = False
+        """It was idle for so long that it may have died without a word."""
         # Younger than this object, since the garbage collector begins with the older: a socket left open warns.
         self._socket = connect()
 
@@ -301,7 +308,8 @@ class Connection:
         passed = time.time() - wall
         if self._process != os.getpid() or now - monotonic > KEPT_FOR or not -KEPT_FOR <= passed <= KEPT_FOR:
             return False
-        if now - monotonic < TRUSTED_FOR and -TRUSTED_FOR < passed < TRUSTED_FOR:
+        self.slept = now - monotonic >= TRUSTED_FOR or not -TRUSTED_FOR < passed < TRUSTED_FOR
+        if not self.slept:
             return True
         self._wait = 0.0
         self._socket.settimeout(0)

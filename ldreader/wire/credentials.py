@@ -48,8 +48,8 @@ class NoCredentials(Exception):
     """There are none, or none that can be used; the message says why, and holds no secret."""
 
 
-def find(timeout: float, secure: Callable[[], Any]) -> Callable[[float], Keys]:
-    """What gives the credentials, anew for each request: a function that is told by when.
+def find(timeout: float, secure: Callable[[], Any]) -> Container | None:
+    """The container that lends credentials; None where they are in the environment (`of_environment`).
 
     Nothing is contacted and no file is read. ``secure`` makes a TLS context.
 
@@ -63,7 +63,7 @@ def find(timeout: float, secure: Callable[[], Any]) -> Callable[[float], Keys]:
     if os.environ.get("AWS_ACCESS_KEY_ID"):
         if not os.environ.get("AWS_SECRET_ACCESS_KEY"):
             raise Unserved("there is AWS_ACCESS_KEY_ID but no AWS_SECRET_ACCESS_KEY")
-        return of_environment
+        return None
     if os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
         raise Unserved("AWS_WEB_IDENTITY_TOKEN_FILE is set")
     _no_file(_OLD_FILES)
@@ -82,10 +82,10 @@ def find(timeout: float, secure: Callable[[], Any]) -> Callable[[float], Keys]:
     http = Http(
         host, port, timeout=timeout, secure=secure if is_secure else None, default_port=443 if is_secure else 80
     )
-    return Container(http, target).keys
+    return Container(http, target)
 
 
-def of_environment(end: float = 0.0) -> Keys:
+def of_environment() -> Keys:
     """The credentials in the environment as they are now: Lambda renews them there.
 
     Raises:
@@ -129,6 +129,11 @@ class Container:
                 except NoCredentials:
                     return keys
         return self._fetch(end)
+
+    def close(self) -> None:
+        """Forgets what was lent, and closes the connection; both are had anew when they are needed."""
+        self._lent = None
+        self._http.close()
 
     def _fetch(self, end: float) -> Keys:
         headers = {"Accept": "application/json", **_token_header()}

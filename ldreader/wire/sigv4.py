@@ -17,7 +17,8 @@ _BLOCK = 64
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
-_last_key: tuple[tuple[str, tuple[str, ...]] | None, tuple[bytes, bytes]] = (None, (b"", b""))
+_NO_KEY = (None, (b"", b""))
+_last_key: tuple[tuple[str, tuple[str, ...]] | None, tuple[bytes, bytes]] = _NO_KEY
 
 
 def authorization(
@@ -52,6 +53,12 @@ def _key(secret: str, scope: tuple[str, ...]) -> tuple[bytes, bytes]:
         mixed = _mixed(key)
         _last_key = (asked, mixed)  # at once, because threads share it
     return mixed
+
+
+def forget() -> None:
+    """Forgets the key to sign with, and the secret that it was made of."""
+    global _last_key
+    _last_key = _NO_KEY
 
 
 def hmac(key: bytes, message: bytes) -> bytes:

@@ -7,7 +7,18 @@ from typing import NamedTuple
 
 from tests.benchmarks import shapes
 from tests.benchmarks.results import Outcome
-from tests.benchmarks.scenarios import LDREADER, LIMIT, NO_READ_AHEAD, OFFICIAL, PACKAGES, PHP, PUBLIC, over_package
+from tests.benchmarks.scenarios import (
+    EMPTY,
+    LDREADER,
+    LIMIT,
+    NO_READ_AHEAD,
+    OFFICIAL,
+    PACKAGES,
+    PHP,
+    PUBLIC,
+    in_lambda,
+    over_package,
+)
 
 
 class Budget(NamedTuple):
@@ -92,4 +103,7 @@ def budgets(outcomes: Mapping[str, Outcome]) -> list[Budget]:
         limit = 1.5 if key in shapes.SMALLEST else 1.8
         faster = ratio(f"decoding.{key}", OFFICIAL, LDREADER)
         at_least(f"decoding and evaluating, {title}: faster than the official SDK", limit, faster)
+    for store, title, limit in (("redis", "Redis", 1.3), ("dynamodb", "DynamoDB", 2)):
+        wall = ratio("lambda.0.1", in_lambda(LDREADER, store), EMPTY)
+        at_most(f"Lambda on 0.1 of a core, cold from {title}, time × an empty handler", limit, " ×", wall)
     return found

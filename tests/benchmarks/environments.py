@@ -14,9 +14,11 @@ PROJECT = Path(__file__).parents[2]
 WHEEL = ("ldreader", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 """What a wheel is built from."""
 
-PACKAGES = ("launchdarkly-server-sdk", "redis", "boto3", "python-consul")
+PACKAGES = ("launchdarkly-server-sdk", "redis", "boto3", "python-consul", "awslambdaric")
 DRIVER = Path(__file__).with_name("driver.py")
 DRIVER_NAME = "ldreader_benchmark_driver"
+FUNCTION = Path(__file__).with_name("function.py")
+FUNCTION_NAME = "ldreader_benchmark_function"
 
 
 class Environments(NamedTuple):
@@ -48,19 +50,19 @@ def prepare(directory: Path) -> Environments:
     pip = (str(installer / "bin/python"), *_PIP)
     alone, packages = directory / "alone", directory / "packages"
     for environment, names in ((alone, ()), (packages, PACKAGES)):
-        if not _is_made(environment):
+        if not _is_made(environment, names):
             _run(base, "-m", "venv", "--clear", "--without-pip", str(environment))
             if names:
                 _run(*pip, "--python", str(environment / "bin/python"), "install", *names)
-            _note_made(environment)
+            _note_made(environment, names)
     with tempfile.TemporaryDirectory() as temporary:
         wheel = _wheel(Path(temporary), pip)
         for environment in (alone, packages):
             python = str(environment / "bin/python")
             _run(*pip, "--python", python, "install", "--no-deps", "--force-reinstall", str(wheel))
     (site,) = packages.glob("lib/python*/site-packages")
-    driver = Path(shutil.copy(DRIVER, site / f"{DRIVER_NAME}.py"))
-    _run(base, "-m", "compileall", "-q", str(driver))
+    for file, name in ((DRIVER, DRIVER_NAME), (FUNCTION, FUNCTION_NAME)):
+        _run(base, "-m", "compileall", "-q", str(shutil.copy(file, site / f"{name}.py")))
     return Environments(
         python=str(alone / "bin/python"), ldreader=str(alone / "bin/ldreader"), packages=str(packages / "bin/python")
     )
@@ -88,12 +90,13 @@ def _wheel(temporary: Path, pip: tuple[str, ...]) -> Path:
     return wheel
 
 
-def _is_made(environment: Path) -> bool:
-    return (environment / "made").exists()
+def _is_made(environment: Path, names: tuple[str, ...] = ()) -> bool:
+    made = environment / "made"
+    return made.exists() and made.read_text(encoding="utf-8").split() == list(names)
 
 
-def _note_made(environment: Path) -> None:
-    (environment / "made").touch()
+def _note_made(environment: Path, names: tuple[str, ...] = ()) -> None:
+    (environment / "made").write_text(" ".join(names), encoding="utf-8")
 
 
 def _run(*command: str) -> None:

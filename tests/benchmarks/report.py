@@ -17,6 +17,7 @@ PARTS = {
     "twenty": "20 flags with rules and segments in one request, from Redis",
     "all": "The state of 300 flags",
     "dynamodb-cpu": "One read from DynamoDB",
+    "lambda": "AWS Lambda: from the start of the process to the first answer",
     "growth": "How cost grows",
 }
 """By the first part of a scenario's name: the heading."""
@@ -30,7 +31,7 @@ def markdown(outcomes: Mapping[str, Outcome], budgets: Sequence[Budget], conditi
         if not chosen:
             continue
         lines += ["", f"## {title}", ""]
-        if part in ("cold", "dynamodb-cpu"):
+        if part in ("cold", "dynamodb-cpu", "lambda"):
             for outcome in chosen:
                 lines += [f"### {outcome.scenario.title}", "", *_details(outcome), ""]
         else:

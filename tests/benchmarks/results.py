@@ -9,11 +9,12 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
+from tests.benchmarks.aws_lambda import ColdStart
 from tests.benchmarks.contenders import NOTHING, Absent, Driven, OneShot, Sample, WrongAnswer
 from tests.benchmarks.network import Network
 from tests.benchmarks.stores import Place, Stores
 
-Contender: TypeAlias = Driven | OneShot
+Contender: TypeAlias = Driven | OneShot | ColdStart
 _START = time.monotonic()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import shapes
+from tests.benchmarks.aws_lambda import ColdStart, Core
 from tests.benchmarks.contenders import Driven, Launcher, OneShot, PhpSdk, driver_command
 from tests.benchmarks.environments import Environments
 from tests.benchmarks.results import Contender, Effort, Entry, Scenario
@@ -24,6 +25,8 @@ LEVELS = "ldreader, level by level"
 OFFICIAL = "official SDK"
 CACHED = "official SDK, default cache"
 PHP = "PHP SDK"
+EMPTY = "an empty handler"
+PARTS_OF_A_CORE = (1.0, 0.3, 0.1)
 PACKAGES = {"redis": "redis-py", "dynamodb": "boto3", "consul": "python-consul"}
 """By store: the package that is its client."""
 
@@ -40,6 +43,11 @@ GROWTH = {
 def over_package(store: str) -> str:
     """The name of ldreader where it reads through the store's package."""
     return f"ldreader, client={PACKAGES[store]}"
+
+
+def in_lambda(name: str, store: str) -> str:
+    """The name of a contender in AWS Lambda, by where it reads."""
+    return f"{name}, {_TITLES[store]}"
 
 
 class Scenarios:
@@ -67,6 +75,7 @@ class Scenarios:
             "all": self._all,
             "dynamodb-cpu": self._dynamodb_cpu,
             "growth": self._growth,
+            "lambda": self._lambda,
         }
 
     def _cold_part(self, store: str) -> Callable[[], Iterator[Scenario]]:
@@ -211,6 +220,32 @@ class Scenarios:
                 ]
                 yield Scenario(f"growth.{by}.{size}", f"Growth, {by}: {size}", place, entries, LDREADER)
 
+    def _lambda(self) -> Iterator[Scenario]:
+        world = _small(shapes.shapes())
+        answer = world.answers[COLD_FLAG]
+        job = {"keys": [COLD_FLAG], "context": {"kind": "user", "key": CONTEXT["key"]}, "task": "one"}
+        redis = self._stores.place("redis", "cold", world)
+        dynamodb = self._stores.place("dynamodb", "cold", world)
+        over_tls = self._stores.place("dynamodb", "cold", world, secure=True)
+        for part in PARTS_OF_A_CORE:
+            with Core(part) as core:
+
+                def start(contender: str, there: Place, core: Core = core) -> Callable[[Place], Contender]:
+                    whole = self._whole_job(contender, job, {}, there)
+                    return lambda _: ColdStart(self._environments, core, contender, whole, there)
+
+                entries = [
+                    Entry(EMPTY, start("empty", Place("none")), None),
+                    Entry(in_lambda(LDREADER, "redis"), start("ldreader", redis), answer),
+                    Entry(in_lambda(LDREADER, "dynamodb"), start("ldreader", dynamodb), answer),
+                    Entry(in_lambda(LDREADER, "dynamodb-tls"), start("ldreader", over_tls), answer),
+                    Entry(in_lambda(OFFICIAL, "redis"), start("official", redis), answer),
+                    Entry(in_lambda(OFFICIAL, "dynamodb"), start("official", dynamodb), answer),
+                    Entry(PACKAGES["dynamodb"], start("bare", dynamodb), COLD_FLAG),
+                ]
+                title = f"A cold start on {part:g} of a core" if part < 1 else "A cold start on a core"
+                yield Scenario(f"lambda.{part:g}", title, Place("none"), entries, EMPTY)
+
     def _readers(self, answer: Any, job: dict[str, Any], *, cached: bool = True) -> list[Entry]:
         """ldreader in all its ways, and the official SDKs, each over Redis."""
         client = {"client": PACKAGES["redis"]}
@@ -255,7 +290,15 @@ class Scenarios:
         return driver_command(self._environments, *words)
 
     def _job(self, contender: str, job: dict[str, Any], options: dict[str, Any] | None, place: Place) -> str:
-        whole = {
+        self._jobs += 1
+        path = self._directory / f"job-{self._jobs}.json"
+        path.write_text(json.dumps(self._whole_job(contender, job, options, place)), encoding="utf-8")
+        return str(path)
+
+    def _whole_job(
+        self, contender: str, job: dict[str, Any], options: dict[str, Any] | None, place: Place
+    ) -> dict[str, Any]:
+        return {
             "contender": contender,
             "options": options or {},
             "fresh": False,
@@ -266,11 +309,8 @@ class Scenarios:
             "path": place.path,
             "prefix": place.prefix,
             "tls": place.authorities,
+            **job,
         }
-        self._jobs += 1
-        path = self._directory / f"job-{self._jobs}.json"
-        path.write_text(json.dumps(whole | job), encoding="utf-8")
-        return str(path)
 
 
 _OTHERS = ("dynamodb", "dynamodb-tls", "consul", "consul-tls", "file")
