@@ -127,7 +127,9 @@ class Context:
             if not isinstance(name, str):
                 return no_context("context kinds must be strings")
             if not _is_object(member):
-                return no_context(f"member {name[:60]!r} of a multi-kind context must be an object, not {_type(member)}")
+                return no_context(
+                    f"member {name[:60]!r} of a multi-kind context must be an object, not {_type(member)}"
+                )
             members.append(_single(member, name))
         return _multi(members)
 
@@ -283,7 +285,7 @@ class Context:
         named = [member for member in members if not member._anonymous]
         if len(named) == len(members):
             return self
-        return _multi(named) if named else no_context("context has only anonymous kinds: nothing is left without them")
+        return _multi(named) if named else no_context("context has only anonymous kinds, and nothing is left")
 
     def to_dict(self) -> dict[str, Any]:
         """The context in LaunchDarkly's JSON form, as the browser SDKs take it; empty for an invalid one."""
@@ -446,7 +448,9 @@ def as_context(value: object) -> Context:
             return no_context(f"the mapping given as a context cannot be read: {type(error).__name__}")
     if value is None:
         return no_context("no context was given: make one with Context.create(key)")
-    return no_context(f"a context must be a Context or a mapping, not {_type(value)}: make one with Context.create(key)")
+    return no_context(
+        f"a context must be a Context or a mapping, not {_type(value)}: make one with Context.create(key)"
+    )
 
 
 def _single(props: Mapping[str, Any], kind: str) -> Context:
