@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ldclient.hook
@@ -306,6 +308,34 @@ class TestFailures:
 def test_without_hooks_and_sink_a_request_is_a_plain_one() -> None:
     assert type(reader_of().request(USER)) is Request
     assert type(reader_of(hooks=[Hook()]).request(USER)) is not Request
+
+
+def test_without_hooks_and_sink_nothing_of_theirs_runs() -> None:
+    """However much of it is loaded: another reader of this process has both."""
+    items = [flag(prerequisites=[needs("p")]), flag("p")]
+
+    def use(**options: Any) -> set[str]:
+        reader = reader_of(*items, **options)
+        ran = set()
+
+        def note(frame: FrameType, event: str, _: Any) -> None:
+            if event == "call":
+                ran.add(Path(frame.f_code.co_filename).name)
+
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            assert reader.variation_detail("flag", USER, None).value == "fall"
+            reader.track("bought", USER)
+            reader.identify(USER)
+            with reader.request(USER) as request:
+                request.bool_variation("flag", False)
+        finally:
+            sys.setprofile(before)
+        return ran & {"hooks.py", "events.py", "observed.py", "sampling.py"}
+
+    assert use(hooks=[Hook()], events=lambda events: None) == {"hooks.py", "events.py", "observed.py", "sampling.py"}
+    assert use() == set()
 
 
 def test_the_request_module_does_not_know_who_observes_it() -> None:

@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 from tests.benchmarks import shapes
 from tests.benchmarks.results import Outcome
-from tests.benchmarks.scenarios import LDREADER, LIMIT, NO_READ_AHEAD, OFFICIAL, PACKAGES, PHP, PUBLIC, over_package
+from tests.benchmarks.scenarios import (
+    LDREADER,
+    LIMIT,
+    NO_READ_AHEAD,
+    OFFICIAL,
+    PACKAGES,
+    PHP,
+    PUBLIC,
+    REQUEST,
+    over_package,
+)
 
 
 class Budget(NamedTuple):
@@ -92,4 +102,6 @@ def budgets(outcomes: Mapping[str, Outcome]) -> list[Budget]:
         limit = 1.5 if key in shapes.SMALLEST else 1.8
         faster = ratio(f"decoding.{key}", OFFICIAL, LDREADER)
         at_least(f"decoding and evaluating, {title}: faster than the official SDK", limit, faster)
+    unwatched = ratio("watched.boolean", LDREADER, REQUEST)
+    at_most("neither hook nor sink, boolean: time × a Request, which knows of neither", 1.1, " ×", unwatched)
     return found
