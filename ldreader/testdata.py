@@ -209,15 +209,15 @@ class FlagBuilder:
             "key": self.key,
             "version": version,
             "on": self._on,
-            "variations": deepcopy(self._variations),
+            "variations": self._variations,
             "prerequisites": [],
             "salt": "",
             "offVariation": self._off_variation,
             "fallthrough": {"variation": self._fallthrough_variation},
             "targets": targets,
             "contextTargets": context_targets,
-            "rules": [{"id": f"rule{number}", **deepcopy(rule)} for number, rule in enumerate(self._rules)],
-            **deepcopy(self._others),
+            "rules": [{"id": f"rule{number}", **rule} for number, rule in enumerate(self._rules)],
+            **self._others,
         }
 
     def _index(self, variation: bool | int) -> int:

@@ -107,6 +107,14 @@ class TestOrder:
         reader.variation("flag", USER, None)
         assert stages(calls) == [("a", "before"), ("a", "after")]
 
+    def test_one_added_later_takes_nothing_from_the_event_sink(self, calls: list[tuple[Any, ...]]) -> None:
+        events: list[Item] = []
+        reader = reader_of(flag(), events=events.extend, private_attributes=["plan"])
+        reader.add_hook(Recording("a", calls))
+        reader.variation("flag", {"kind": "user", "key": "u", "plan": "gold"}, None)
+        assert stages(calls) == [("a", "before"), ("a", "after")]
+        assert [event["context"]["_meta"] for event in events] == [{"redactedAttributes": ["plan"]}]
+
     def test_one_added_during_an_evaluation_waits_for_the_next(self, calls: list[tuple[Any, ...]]) -> None:
         class Adding(Hook):
             def before_evaluation(self, series_context: Any, data: dict[str, Any]) -> dict[str, Any]:
