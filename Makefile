@@ -17,7 +17,7 @@ SOURCES = ldreader tests examples
 STORE = file:examples/shop.json
 CONTEXT = {"kind":"user","key":"ada","country":"GB","plan":"gold"}
 
-.PHONY: help demo test test-all suite fuzz bench contract lint servers clean
+.PHONY: help demo test test-all suite fuzz bench contract flask-min lint servers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,11 @@ contract: $(VENV)/.installed-test servers $(if $(LDREADER_HARNESS),,.contract/sd
 bench: $(VENV)/.installed-test servers ## measure it beside others (BENCH=--quick for a glance)
 	@$(BIN)/python -m tests.benchmarks --output $(BENCH_OUTPUT) $(BENCH)
 
+flask-min: ## run the tests of the Flask extension with the oldest Flask that it takes
+	@"$(PYTHON)" -m venv .venv-flask && .venv-flask/bin/python -m pip --disable-pip-version-check --quiet install \
+	  'flask==2.2.5' 'werkzeug<3' asgiref launchdarkly-server-sdk pytest redis
+	PYTHONPATH=. .venv-flask/bin/python -m pytest tests/test_flask.py -p no:cacheprovider -W default
+
 lint: $(VENV)/.installed-test ## check style, formatting and types
 	$(BIN)/ruff check $(RUFF) --select $(RULES) $(SOURCES)
 	$(BIN)/ruff format $(RUFF) --check $(SOURCES)
@@ -66,7 +71,7 @@ servers:
 	@sh tests/install-servers.sh
 
 clean: ## remove everything that was built
-	rm -rf $(VENV) $(PYTHONS:%=.venv-%) .contract build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PYTHONS:%=.venv-%) .venv-flask .contract build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
 	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:

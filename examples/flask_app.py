@@ -1,40 +1,48 @@
-"""Shows a Flask application that evaluates flags for each web request.
+"""Shows a Flask application that decides one flag on the server and one in the browser.
 
-Needs ldreader and Flask; to read Redis, also the package redis.
-Run it with: flask --app examples/flask_app.py run, then open http://127.0.0.1:5000/?customer=ada
+Needs ldreader and Flask; for the browser also: npm install --no-save --prefix examples @launchdarkly/js-client-sdk@4
+Run it with: flask --app examples/flask_app.py run, then open http://127.0.0.1:5000/?customer=ada&country=GB&plan=gold
 It reads shop.json beside it, or the store that LDREADER_STORE names, such as redis://localhost:6379.
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask, Response, render_template, request, send_from_directory
 
-from ldreader import Context, FlagReader
+from ldreader.integrations.flask import Flags
 
 app = Flask(__name__)
-# One reader for the process: it contacts nothing until a flag is asked for, and threads may share it.
-reader = FlagReader.from_url(os.environ.get("LDREADER_STORE") or f"file:{Path(__file__).with_name('shop.json')}")
+app.config["LDREADER_STORE"] = os.environ.get("LDREADER_STORE", "file:examples/shop.json")
+flags = Flags(app)
 
 
-def visitor() -> Context:
-    """The context of this web request; a real shop takes it from the session."""
-    builder = Context.builder(request.args.get("customer", "anonymous"))
-    return builder.set("country", request.args.get("country")).set("plan", request.args.get("plan")).build()
+@flags.context_loader
+def visitor() -> dict[str, Any]:
+    """Whom flags are evaluated for; a real shop takes this from the session."""
+    return {"kind": "user", "key": "anonymous", **request.args.to_dict()}
 
 
 @app.get("/")
-def home() -> dict[str, Any]:
-    """What the shop's front page shows to the visitor."""
-    with reader.request(visitor()) as flags:
-        return {
-            "banner": flags.string_variation("banner-text", "Welcome"),
-            "checkout": "/checkout/new" if flags.bool_variation("new-checkout", False) else "/checkout",
-        }
+def home() -> str:
+    """A page that has its checkout from the server, by ``flag()``, and its banner from the browser."""
+    return render_template("shop.html", context=flags.request.context.to_dict())
 
 
-@app.get("/flags")
-def flags_for_the_browser() -> dict[str, Any]:
-    """The visitor's flags, as LaunchDarkly's browser SDK takes them for ``bootstrap``."""
-    return reader.all_flags_state(visitor(), client_side_only=True).to_json_dict()
+@app.get("/checkout")
+def checkout() -> dict[str, Any]:
+    """A flag in a view."""
+    return {"checkout": "new" if flags.variation("new-checkout", False) else "old"}
+
+
+@app.get("/gift-cards")
+@flags.required("gift-cards")
+def gift_cards() -> dict[str, Any]:
+    """A view that is not found unless its flag is true."""
+    return {"values": [10, 25, 50]}
+
+
+@app.get("/launchdarkly.js")
+def browser_client() -> Response:
+    """LaunchDarkly's client for browsers."""
+    return send_from_directory("node_modules/@launchdarkly/js-client-sdk/dist", "index.js")

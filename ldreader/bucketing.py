@@ -20,10 +20,11 @@ def bucket(context: Context, kind: str, by: tuple[str, ...], seed: str) -> float
     member = context.get_individual_context(kind)
     if member is None:
         return None
-    value = _bucketable(member.resolve(by))
-    if value is None:
+    value = member.resolve(by)
+    text = value if type(value) is str else _bucketable(value)
+    if text is None:
         return 0.0
-    return int(sha1(utf8(f"{seed}.{value}"))[:15], 16) / _SCALE
+    return int(sha1(utf8(f"{seed}.{text}"))[:15], 16) / _SCALE
 
 
 def utf8(text: str) -> bytes:

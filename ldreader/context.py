@@ -267,6 +267,8 @@ class Context:
     def resolve(self, path: tuple[str, ...]) -> Any:
         """The value at the path of a parsed reference, or None; only objects are entered, lists are not indexed."""
         value = self.get(path[0])
+        if len(path) == 1:
+            return value
         for name in path[1:]:
             if not _is_object(value):
                 return None

@@ -80,7 +80,7 @@ def evaluate(key: str, context: Context, items: AtHand) -> Evaluation:
         flag = walk.find_flag(key)
         if flag is not None:
             detail = walk.serve(flag, (key,))
-            if detail is not None and detail.reason["kind"] == "ERROR" and walk.failure is not None:
+            if walk.failure is not None and detail is not None and detail.reason["kind"] == "ERROR":
                 failure = blamed_on((FEATURES, key), flag, walk.failure)
     except FlagNotFound as error:
         failure = error
@@ -91,12 +91,11 @@ def evaluate(key: str, context: Context, items: AtHand) -> Evaluation:
     except MalformedItem as error:
         failure = error if flag is None else blamed_on((FEATURES, key), flag, error)
         detail = _error(reasons.MALFORMED_FLAG)
-    lacks = walk.matcher.lacks
     if detail is None:
         detail = _error(reasons.EXCEPTION)  # never used: something is lacking
-    elif walk.matcher.big_segments_status is not None:
-        detail.reason["bigSegmentsStatus"] = walk.matcher.big_segments_status
-    return Evaluation(detail, lacks, walk.matcher.needs, flag, walk.prerequisites, walk.served, failure)
+    elif walk.big_segments_status is not None:
+        detail.reason["bigSegmentsStatus"] = walk.big_segments_status
+    return Evaluation(detail, walk.lacks, walk.needs, flag, walk.prerequisites, walk.served, failure)
 
 
 def is_experiment(flag: Item, reason: Reason) -> bool:
@@ -110,22 +109,21 @@ def is_experiment(flag: Item, reason: Reason) -> bool:
     return False
 
 
-class _Walk:
+class _Walk(Matcher):
     """One walk. Methods return None for "not known yet", which happens only when something is lacking."""
 
-    __slots__ = ("_context", "failure", "matcher", "prerequisites", "served")
+    __slots__ = ("failure", "prerequisites", "served")
 
     def __init__(self, context: Context, items: AtHand) -> None:
-        self._context = context
+        Matcher.__init__(self, context, items)
         # A flag that is reached twice is walked once, or a chain of diamonds would take exponential time.
         self.served: dict[str, EvaluationDetail | None] = {}
-        self.matcher = Matcher(context, items)
         self.prerequisites: list[str] = []
         self.failure: MalformedItem | None = None
 
     def find_flag(self, key: str) -> Item | None:
         """The flag to evaluate, None when it is not at hand."""
-        flag = self.matcher.find(FEATURES, key)
+        flag = self.find(FEATURES, key)
         if flag is None:
             raise FlagNotFound(f"there is no flag {key!r} in the store")
         return None if flag is LACKING else flag
@@ -134,14 +132,16 @@ class _Walk:
         """The flag's result; ``chain`` is the root flag's key and those on the way to this flag's, itself last."""
         if not boolean(flag, "on"):
             return self._off(flag, reasons.off())
-        failed, known = self._failed_prerequisite(flag, chain)
-        if failed is not None:
-            return self._off(flag, reasons.prerequisite_failed(failed))
+        known = True
+        if array(flag, "prerequisites"):
+            failed, known = self._failed_prerequisite(flag, chain)
+            if failed is not None:
+                return self._off(flag, reasons.prerequisite_failed(failed))
         variation = self._targeted(flag)
         if variation is not None:
             return self._variation(flag, variation, reasons.target_match()) if known else None
         for index, rule in enumerate(objects(flag, "rules")):
-            matched = self.matcher.rule_matches(rule)
+            matched = self.rule_matches(rule)
             if matched is None:
                 known = False
             elif matched:
@@ -176,7 +176,7 @@ class _Walk:
     def _prerequisite_met(self, key: str, variation: int, chain: tuple[str, ...]) -> bool | None:
         if len(chain) >= MAX_DEPTH:
             raise MalformedItem(f"prerequisites refer to each other more than {MAX_DEPTH} deep")
-        flag = self.matcher.find(FEATURES, key)
+        flag = self.find(FEATURES, key)
         if flag is None:
             return False
         if flag is LACKING:
@@ -221,12 +221,12 @@ class _Walk:
                 return array(target, "values")
         return ()
 
-    def _roll(self, flag: Item, key: str, place: Item, reason: Reason) -> EvaluationDetail:
+    def _roll(self, flag: Item, key: str, served: Item, reason: Reason) -> EvaluationDetail:
         """The variation that a rule or the fallthrough serves, picked by weight where it is a rollout."""
-        index = integer(place, "variation")
+        index = integer(served, "variation")
         if index is not None:
             return self._variation(flag, index, reason)
-        rollout = mapping(place, "rollout") or {}
+        rollout = mapping(served, "rollout") or {}
         if not array(rollout, "variations"):
             return self._malformed(f"{_where(reason)} serves neither a variation nor a rollout")
         experiment = text(rollout, "kind") == "experiment"
@@ -237,10 +237,11 @@ class _Walk:
         seed = integer(rollout, "seed")
         prefix = str(seed) if seed is not None else f"{text(flag, 'key') or key}.{text(flag, 'salt')}"
         own_place = bucket(self._context, kind or "user", by, prefix)
+        place = (own_place or 0.0) * 100_000
         weights = 0
         for chosen in objects(rollout, "variations"):
             weights += required_integer(chosen, "weight")
-            if (own_place or 0.0) * 100_000 < weights:
+            if place < weights:
                 break
         # Weights that sum to less leave the rest to the last one.
         if experiment and own_place is not None and not boolean(chosen, "untracked"):

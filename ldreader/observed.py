@@ -87,7 +87,7 @@ class ObservedRequest(Request):
             self._batch.deliver()
         super().close()
 
-    def _detail(self, key: str, default: Any, accept: Callable[[Any], Any], method: str) -> EvaluationDetail:
+    def _detail(self, key: str, default: Any, accept: Callable[[Any], Any] | None, method: str) -> EvaluationDetail:
         hooks = tuple(self._hooks)  # for as long as this evaluation takes
         try:
             if not hooks:
@@ -111,7 +111,9 @@ class ObservedRequest(Request):
             if self._alone:
                 self.close()
 
-    def _noted_detail(self, key: str, default: Any, accept: Callable[[Any], Any], method: str) -> EvaluationDetail:
+    def _noted_detail(
+        self, key: str, default: Any, accept: Callable[[Any], Any] | None, method: str
+    ) -> EvaluationDetail:
         """The result, once the batch has the events about it."""
         self._evaluation = None
         try:

@@ -111,9 +111,7 @@ class Request:
         self._offline = offline
         self._strict = strict
         self._timeout = timeout
-        self._deadline: float | None = None
-        if timeout is not None:
-            self._deadline = time.monotonic() + timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
         self._forget()
 
     @property
@@ -123,11 +121,11 @@ class Request:
 
     def variation(self, key: str, default: Any) -> Any:
         """The flag's value for the context, or the default."""
-        return self._detail(key, default, _anything, "variation").value
+        return self._detail(key, default, None, "variation").value
 
     def variation_detail(self, key: str, default: Any) -> EvaluationDetail:
         """The flag's value for the context, its index and the reason."""
-        return self._detail(key, default, _anything, "variation_detail")
+        return self._detail(key, default, None, "variation_detail")
 
     def bool_variation(self, key: str, default: bool) -> bool:
         """The flag's value, or the default when it is no boolean."""
@@ -167,11 +165,11 @@ class Request:
 
     def json_variation(self, key: str, default: Any) -> Any:
         """The flag's value, of whatever JSON type."""
-        return self._detail(key, default, _anything, "json_variation").value
+        return self._detail(key, default, None, "json_variation").value
 
     def json_variation_detail(self, key: str, default: Any) -> EvaluationDetail:
         """As `json_variation`, with the reason."""
-        return self._detail(key, default, _anything, "json_variation_detail")
+        return self._detail(key, default, None, "json_variation_detail")
 
     def all_flags_state(
         self,
@@ -243,7 +241,7 @@ class Request:
         from .migrations import OpTracker, Stage, staged, valid_stage
 
         default_stage = valid_stage(default_stage)
-        given = self._detail(key, default_stage.value, _anything, "migration_variation")
+        given = self._detail(key, default_stage.value, None, "migration_variation")
         detail = staged(given, default_stage)
         if detail is not given:
             failure = WrongType("its value is no stage of a migration")
@@ -290,15 +288,16 @@ class Request:
         self._logged: set[str] = set()
         self._memberships: Memberships | None = None
 
-    def _detail(self, key: str, default: Any, accept: Callable[[Any], Any], method: str) -> EvaluationDetail:
-        """The result for the caller: a value that `accept` lets through, or the default.
+    def _detail(self, key: str, default: Any, accept: Callable[[Any], Any] | None, method: str) -> EvaluationDetail:
+        """The result for the caller: a value that `accept` lets through (None: any), or the default.
 
         ``method`` is the public method's name; an `ObservedRequest` tells it to hooks.
         """
         if self._defaults and isinstance(key, str):
             default = _own(self._defaults[key]) if key in self._defaults else default
-        failure: EvaluationError | None = self._unable()
-        if failure is not None:
+        failure: EvaluationError | None = None
+        if self._context.error is not None:
+            failure = self._unable()
             detail = EvaluationDetail(None, None, reasons.error(reasons.USER_NOT_SPECIFIED))
         elif self._offline:
             detail = EvaluationDetail(None, None, reasons.error(reasons.CLIENT_NOT_READY))
@@ -306,8 +305,11 @@ class Request:
             try:
                 evaluation = self._evaluate(key)
                 detail, failure = evaluation.detail, evaluation.failure
-                if detail.variation_index is not None:
-                    return EvaluationDetail(accept(_own(detail.value)), detail.variation_index, detail.reason)
+                index = detail.variation_index
+                if index is not None:
+                    found = detail.value
+                    value = _own(found) if accept is None else accept(_own(found))
+                    return detail if value is found else EvaluationDetail(value, index, detail.reason)
             except WrongType as error:
                 failure = error
                 detail = EvaluationDetail(None, None, reasons.error(reasons.WRONG_TYPE))
@@ -333,9 +335,9 @@ class Request:
         if self._strict:
             failure.detail = detail
             raise failure.with_traceback(None)
-        if isinstance(failure, StoreError):
-            # One line a request: a store that fails would else repeat itself for each flag.
-            self._log_once(f"{what}: {failure}", once_for=str(failure))
+        if isinstance(failure, (StoreError, InvalidContext)):
+            # One line a request: what fails for every flag would else be repeated for each.
+            self._log_once(f"{what}: {failure}", once_for=str(failure), serious=isinstance(failure, StoreError))
         else:
             self._log_once(f"{what}: {failure}", serious=isinstance(failure, MalformedItem))
 
@@ -349,10 +351,21 @@ class Request:
     def _evaluate(self, key: str) -> Evaluation:
         """The evaluation of a flag, as `prefetch` has left it or new."""
         settled = self._settled.pop(key, None)
-        return self._settle((key,))[key] if settled is None else settled
+        if settled is not None:
+            return settled
+        if (FEATURES, key) not in self._items:
+            self._fetch(((FEATURES, key),))
+        evaluation = evaluate(key, self._context, self._items)
+        met: dict[ItemRef, None] = {}
+        while evaluation.lacks:
+            met.update(evaluation.lacks)
+            self._fetch(evaluation.lacks)
+            evaluation = evaluate(key, self._context, self._items)
+        self._learn(key, evaluation, met)
+        return evaluation
 
     def _settle(self, keys: Iterable[str]) -> dict[str, Evaluation]:
-        """The evaluations of flags, with as many rounds of fetching as their references are deep."""
+        """The evaluations of many flags, with as many rounds of fetching as their references are deep."""
         settled: dict[str, Evaluation] = {}
         met: dict[str, dict[ItemRef, None]] = {key: {} for key in keys}
         pending = list(met)
@@ -377,12 +390,14 @@ class Request:
     def _learn(self, key: str, evaluation: Evaluation, met: dict[ItemRef, None]) -> None:
         if self._read_ahead is None or self._failure is not None or self._everything is not None:
             return
-        self._read_ahead.learn(key, evaluation.needs, met, self._sizes, self._guess_limit())
+        # Most flags lead to nothing, and nothing is known about them.
+        if met or len(evaluation.needs) > 1 or self._read_ahead.guesses(key):
+            self._read_ahead.learn(key, evaluation.needs, met, self._sizes, self._guess_limit())
 
     def _guesses(self, refs: Iterable[ItemRef]) -> dict[ItemRef, None]:
         """What the flags among these references led to before, unless it is at hand or asked for anyway."""
         guesses: dict[ItemRef, None] = {}
-        if self._read_ahead is None:
+        if self._read_ahead is None or self._failure is not None:
             return guesses
         for kind, key in refs:
             known = self._read_ahead.guesses(key) if kind == FEATURES else ()
@@ -408,10 +423,10 @@ class Request:
                 context_keys.append(key)
             elif self._everything is not None:
                 self._put(ref, self._everything.get(ref))
-            elif not _can_be_stored(key):
-                self._items[ref] = None
-            else:
+            elif _can_be_stored(key):
                 wanted.append(ref)
+            else:
+                self._items[ref] = None
         if wanted:
             self._fetch_items(wanted)
         if context_keys:
@@ -419,15 +434,14 @@ class Request:
 
     def _fetch_items(self, wanted: list[ItemRef]) -> None:
         """Puts something in the place of each of these, and of what they led to before if that came along."""
-        guesses = self._guesses(wanted) if self._failure is None else {}
-        found: Texts = {}
+        guesses = self._guesses(wanted)
         alone = wanted
         end: float | None = None
         if guesses:
             # Half of the time that a read may take; a failure leaves the other half for a read without guesses.
             patience: float | None = getattr(self._requester, "timeout", None)
             begin = time.monotonic()
-            found = self._ask(self._read_many, [*wanted, *guesses], end=patience and begin + patience)
+            found = self._ask([*wanted, *guesses], patience and begin + patience)
             if self._failure is None:
                 for ref in guesses:
                     text = found.get(ref)
@@ -444,9 +458,9 @@ class Request:
                     self._put(ref, found.get(ref))
             end = patience and begin + 2 * patience
         if alone:
-            found = self._ask(self._read_many, alone, end=end)
-        for ref in alone:
-            self._put(ref, found.get(ref, self._failure))
+            found = self._ask(alone, end)
+            for ref in alone:
+                self._put(ref, found.get(ref, self._failure))
 
     def _forget_guesses(self, refs: Iterable[ItemRef]) -> None:
         for kind, key in refs:
@@ -481,7 +495,7 @@ class Request:
     def _fetch_everything(self) -> StoreError | None:
         """Takes what the store holds now, without changing what this request has seen already."""
         if self._everything is None:
-            everything = self._ask(self._read_everything)
+            everything = self._ask(None)
             if self._failure is None:
                 self._everything = everything
             # Segments wait as text: most are needed by nobody.
@@ -490,46 +504,39 @@ class Request:
                     self._put(ref, text)
         return self._failure
 
-    def _read_many(self, refs: list[ItemRef], *deadline: float) -> Texts:
-        return dict(self._requester.get_many(refs, *deadline))
+    def _ask(self, refs: list[ItemRef] | None, end: float | None = None) -> Texts:
+        """What the store has of these, or all, by the request's deadline and by this end; nothing when it failed.
 
-    def _read_everything(self, *deadline: float) -> Texts:
-        collections = self._requester.get_all(*deadline)
-        return {
-            (kind, key): text
-            for kind in (FEATURES, SEGMENTS)
-            for key, text in collections[kind].items()
-            if isinstance(key, str)
-        }
-
-    def _ask(self, read: Callable[..., Texts], *arguments: Any, end: float | None = None) -> Texts:
-        """What the store answers, by the request's deadline and by this end; nothing when `_failure` says why.
-
-        A store that failed once is not waited for again in this request.
+        `_failure` says why then: a store that failed once is not waited for again in this request.
         """
-        if self._failure is None and self._is_late():
-            self._failure = self._too_late()
+        begin = time.monotonic()
+        if self._deadline is not None:
+            if self._failure is None and begin >= self._deadline:
+                self._failure = self._too_late()
+            if end is None or self._deadline < end:
+                end = self._deadline
         if self._failure is not None:
             return {}
-        if self._deadline is not None and (end is None or self._deadline < end):
-            end = self._deadline
-        if end is not None and getattr(self._requester, "keeps_deadlines", False):
-            arguments = (*arguments, end)
-        begin = time.monotonic()
+        deadline = () if end is None or not getattr(self._requester, "keeps_deadlines", False) else (end,)
         texts: Texts = {}
         try:
-            texts = read(*arguments)
+            if refs is None:
+                texts = _flat(self._requester.get_all(*deadline))
+            else:
+                found = self._requester.get_many(refs, *deadline)
+                texts = found if type(found) is dict else dict(found)
         except StoreError as error:
             self._failure = error
         except Exception as error:  # anyone can write a requester
             self._failure = StoreError(f"the feature requester failed: {_words(error)}")
-        self.stats.round_trips += 1
-        self.stats.seconds += time.monotonic() - begin
+        stats = self.stats
+        stats.round_trips += 1
+        stats.seconds += time.monotonic() - begin
         for ref, text in texts.items():
             if isinstance(text, (bytes, str)):
-                self._sizes[ref] = len(text)
-                self.stats.items += 1
-                self.stats.bytes += len(text)
+                size = self._sizes[ref] = len(text)
+                stats.items += 1
+                stats.bytes += size
         return texts
 
     def _too_late(self) -> StoreError:
@@ -542,10 +549,21 @@ class Request:
         self._items[ref] = text if text is None or isinstance(text, StoreError) else decode(ref, text)
 
 
+def _flat(collections: Mapping[str, Mapping[str, JsonText | StoreError]]) -> Texts:
+    return {
+        (kind, key): text
+        for kind in (FEATURES, SEGMENTS)
+        for key, text in collections[kind].items()
+        if isinstance(key, str)
+    }
+
+
 def _can_be_stored(key: object) -> bool:
     # Whatever else a caller passes, or a flag refers to by a lone surrogate, is in no store.
     if not isinstance(key, str):
         return False
+    if key.isascii():
+        return True
     try:
         key.encode()
     except UnicodeEncodeError:
@@ -579,10 +597,6 @@ def _unexpected(error: BaseException) -> str:
     from .log import unexpected
 
     return unexpected(error)
-
-
-def _anything(value: Any) -> Any:
-    return value
 
 
 def _as_bool(value: Any) -> bool:

@@ -159,7 +159,7 @@ def name_of(ref: ItemRef) -> str:
 def decode(ref: ItemRef, text: JsonText) -> Item | MalformedItem | None:
     """The item that a store keeps under a reference: None for a tombstone, the error for one that is unreadable."""
     try:
-        item = loads(text)
+        item = json_loads(text)
     except RecursionError:
         return _malformed(f"{name_of(ref)} is nested too deeply")
     except (ValueError, TypeError) as error:
@@ -210,10 +210,13 @@ def integer(holder: Mapping[str, object], name: str) -> int | None:
 
 def required_integer(holder: Mapping[str, object], name: str) -> int:
     """The field's integer; there is no default."""
-    value = integer(holder, name)
-    if value is None:
+    value = holder.get(name)
+    if type(value) is int:
+        return value
+    found = integer(holder, name)
+    if found is None:
         raise WrongShape(holder, name, "an integer")
-    return value
+    return found
 
 
 def text(holder: Mapping[str, object], name: str) -> str:
@@ -238,8 +241,10 @@ def array(holder: Mapping[str, object], name: str) -> Sequence[Any]:
 
 def objects(holder: Mapping[str, object], name: str) -> Iterable[Item]:
     """The objects in the field's list; each is checked as it is reached."""
-    values = array(holder, name)
-    return _each(values) if values else ()
+    values = holder.get(name)
+    if type(values) is list:
+        return _each(values) if values else ()
+    return array(holder, name)
 
 
 def _each(values: Sequence[Any]) -> Iterator[Item]:

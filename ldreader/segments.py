@@ -31,6 +31,8 @@ STORE_ERROR = "STORE_ERROR"
 NOT_CONFIGURED = "NOT_CONFIGURED"
 _BEST_TO_WORST = (HEALTHY, STALE, STORE_ERROR, NOT_CONFIGURED)
 
+_BY_KEY = ("key",)
+
 LACKING = object()
 """Stands for an item that is not at hand; None stands for one that does not exist."""
 
@@ -215,6 +217,6 @@ def bucket_path(by: str, kind: str) -> tuple[str, ...] | None:
 
     It is a reference only beside a kind; without one it is a plain name.
     """
-    if not by:
-        return ("key",)
+    if not by or by == "key":
+        return _BY_KEY
     return parse_reference(by) if kind else literal_path(by)

@@ -90,7 +90,8 @@ def json_dumps(value: Any) -> str:
             _encode = None  # its note of what it is inside of is not cleared by an error
     import json
 
-    return json.dumps(value, allow_nan=False)
+    text = json.dumps(value)  # with another argument than the usual ones it would make an encoder each time
+    return json.dumps(value, allow_nan=False) if "NaN" in text or "Infinity" in text else text
 
 
 class _Decoding:

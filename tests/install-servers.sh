@@ -6,27 +6,44 @@ missing=
 
 has() { command -v "$1" >/dev/null; }
 
-install_redis() {
+as_root() {
   if [ "$(id -u)" = 0 ]; then
-    as_root=env
-  elif sudo -n true 2>/dev/null; then
-    as_root="sudo -n env"
+    env "$@"
   else
-    as_root=
-  fi
-  if has brew; then
-    brew install --quiet redis
-  elif [ -z "$as_root" ]; then
-    :
-  elif has apt-get; then
-    $as_root apt-get update -qq
-    $as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq -y redis-server
-  elif has dnf; then
-    $as_root dnf install -q -y redis
-  elif has apk; then
-    $as_root apk add -q redis
+    sudo -n env "$@"
   fi
 }
+
+# Installs a program where that is permitted: the package's name, and Debian's if it is another.
+install_package() {
+  if has brew; then
+    brew install --quiet "$1"
+  elif ! as_root true 2>/dev/null; then
+    :
+  elif has apt-get; then
+    as_root apt-get update -qq
+    as_root DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${2:-$1}"
+  elif has dnf; then
+    as_root dnf install -q -y "$1"
+  elif has apk; then
+    as_root apk add -q "$1"
+  fi
+}
+
+has_chromium() { has chromium || has chromium-browser; }
+
+has_lighttpd() { has lighttpd || [ -x /usr/sbin/lighttpd ] || [ -x "$servers/lighttpd/usr/sbin/lighttpd" ]; }
+
+# Its package is unpacked, not installed: else a web server would run from now on. What it needs is in any Debian.
+install_lighttpd() (
+  has apt-get && has dpkg || exit
+  work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT && cd "$work" || exit
+  apt-get -o APT::Sandbox::User="$(id -un)" download -qq lighttpd || {
+    as_root apt-get update -qq
+    apt-get -o APT::Sandbox::User="$(id -un)" download -qq lighttpd || exit
+  }
+  dpkg -x lighttpd_*.deb unpacked && mkdir -p "$servers" && mv unpacked "$servers/lighttpd"
+)
 
 has_consul() { has consul || [ -x "$servers/consul/usr/bin/consul" ]; }
 
@@ -76,7 +93,7 @@ install_dynalite() {
 
 if ! has redis-server; then
   echo "redis-server is missing; trying to install it" >&2
-  install_redis >&2
+  install_package redis redis-server >&2
   has redis-server || {
     echo "redis-server could not be installed here: install your system's package, called redis-server or redis." >&2
     missing=1
@@ -92,11 +109,40 @@ if ! has_consul; then
   }
 fi
 
+if ! has_chromium; then
+  echo "chromium is missing; trying to install it" >&2
+  install_package chromium >&2
+  has_chromium || {
+    echo "chromium could not be installed here: install your system's package." >&2
+    missing=1
+  }
+fi
+
 if ! has_dynamodb && { { has java && has mvn; } || has npm; }; then
   echo "a second DynamoDB is missing; trying to install one" >&2
   { install_dynamodb_local || install_dynalite; } >&2
   has_dynamodb || {
     echo "neither DynamoDB Local (Java, Maven) nor dynalite (Node.js) could be installed here." >&2
+    missing=1
+  }
+fi
+
+for program in busybox zsh fish; do
+  has $program || {
+    echo "$program is missing; trying to install it" >&2
+    install_package $program >&2
+    has $program || {
+      echo "$program could not be installed here: install your system's package of that name." >&2
+      missing=1
+    }
+  }
+done
+
+if ! has_lighttpd; then
+  echo "lighttpd is missing; trying to install it" >&2
+  install_lighttpd >&2
+  has_lighttpd || {
+    echo "lighttpd could not be installed here: install your system's package of that name." >&2
     missing=1
   }
 fi

@@ -7,6 +7,7 @@ import inspect
 import json
 import logging
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -17,10 +18,13 @@ import pytest
 import redis
 from ldclient.config import Config
 
+from ldreader import cli
 from ldreader.big_segments import context_hash
+from ldreader.cli import lines
+from ldreader.cli.options import COMMANDS
 from tests.flags import flag, in_segment, rule, segment
 from tests.servers import RedisServer
-from tests.test_readme import fenced_blocks
+from tests.test_readme import fenced_blocks, place  # noqa: F401
 
 PROJECT = Path(__file__).parent.parent
 DOCS = PROJECT / "docs"
@@ -31,15 +35,53 @@ def page(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
 
 
-class TestObserving:
-    def test_each_program_prints_what_is_shown_below_it(self, capsys: pytest.CaptureFixture[str]) -> None:
-        names: dict[str, Any] = {"__name__": "observing"}
-        blocks = [block for block in fenced_blocks(page("observing.md")) if block.language == "python"]
+@pytest.mark.parametrize(("name", "blocks"), [("observing.md", 4), ("flask.md", 3)])
+def test_each_program_prints_what_is_shown_below_it(
+    name: str, blocks: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    names: dict[str, Any] = {"__name__": "page"}
+    programs = [block for block in fenced_blocks(page(name)) if block.language == "python"]
+    assert len(programs) == blocks
+    for block in programs:
+        exec(compile("\n" * block.line + block.text, name, "exec"), names)
+        assert capsys.readouterr().out == block.output, f"{name}, line {block.line}"
+
+
+class TestFlask:
+    def test_every_key_of_the_configuration_is_in_the_table(self) -> None:
+        source = (PROJECT / "ldreader" / "integrations" / "flask.py").read_text(encoding="utf-8")
+        keys = re.findall(r'config\.get\("(\w+)"\)', source)
+        assert keys == re.findall(r"^\| `(LDREADER_\w+)` \|", page("flask.md"), re.MULTILINE)
+
+
+class TestCommandLine:
+    @pytest.mark.usefixtures("place")
+    def test_each_shell_block_prints_what_is_shown_below_it(self) -> None:
+        blocks = [block for block in fenced_blocks(page("cli.md")) if block.language == "sh"]
         assert len(blocks) == 4
         for block in blocks:
-            exec(compile("\n" * block.line + block.text, "observing.md", "exec"), names)
-            assert capsys.readouterr().out == block.output, f"observing.md, line {block.line}"
-            assert block.output
+            script = f"export LDREADER_STORE=file:examples/shop.json\n{block.text}"
+            done = subprocess.run(["sh", "-e", "-c", script], capture_output=True, text=True, timeout=60)
+            assert (done.returncode, done.stdout) == (0, block.output), f"cli.md, line {block.line}"
+
+    def test_every_command_and_exit_code_is_told(self) -> None:
+        text = page("cli.md")
+        assert [name for name in COMMANDS if f"\nldreader {name} " not in text] == []
+        told = set(re.findall(r"^\| (\d) \|", text, re.MULTILINE))
+        codes = {cli.ANSWERED, cli.FALSE, cli.USAGE, cli.NOT_FOUND, cli.UNREACHABLE, cli.MALFORMED}
+        assert told == set(map(str, codes))
+
+    def test_its_numbers_are_those_of_the_code(self) -> None:
+        assert (lines.GIVE_UP, lines.PAUSE) == (5, 1.0)
+        assert "a pause of a second. After five such lines" in " ".join(page("cli.md").split())
+
+
+class TestDeployment:
+    def test_every_link_leads_to_a_file(self) -> None:
+        links = re.findall(r"\]\(([^)]+)\)", page("deployment.md"))
+        assert links
+        assert [link for link in links if not (DOCS / link).exists()] == []
 
 
 @cache

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from tests.servers import RedisServer
+from tests.test_imports import DEAR
 
 PROJECT = Path(__file__).parent.parent
 EXAMPLES = PROJECT / "examples"
@@ -43,8 +44,7 @@ def views(*paths: str, **environment: str) -> list[Any]:
         "from flask.cli import ScriptInfo\n"
         "client = ScriptInfo('examples/flask_app.py').load_app().test_client()\n"
         "answers = [client.get(path) for path in sys.argv[1:]]\n"
-        "assert [answer.status_code for answer in answers] == [200] * len(answers)\n"
-        "print(json.dumps([answer.json for answer in answers]))"
+        "print(json.dumps([answer.json or [answer.status_code, answer.text] for answer in answers]))"
     )
     answers: list[Any] = json.loads(run("-c", program, *paths, **environment))
     return answers
@@ -52,9 +52,10 @@ def views(*paths: str, **environment: str) -> list[Any]:
 
 @pytest.fixture
 def store(redis_server: RedisServer) -> Iterator[str]:
-    """The URL of a store with the shop's flags, in which new-checkout is off and shipping is free."""
+    """The URL of a store with the shop's flags, but new-checkout is off, there are gift cards, and shipping is free."""
     flags = SHOP["flags"]
     changed = {
+        "gift-cards": flags["gift-cards"] | {"on": True, "rules": [], "fallthrough": {"variation": 0}},
         "new-checkout": flags["new-checkout"] | {"on": False},
         "shipping-prices": flags["shipping-prices"] | {"variations": [{"standard": 0, "currency": "GBP"}] * 3},
     }
@@ -76,26 +77,33 @@ class TestScript:
 
 
 class TestFlaskApp:
-    def test_each_visitor_sees_a_page_of_their_own(self) -> None:
-        assert views("/?customer=ada&country=GB&plan=gold", "/?customer=eve") == [
-            {"banner": "Welcome to the shop", "checkout": "/checkout/new"},
-            {"banner": "Free shipping this week", "checkout": "/checkout"},
+    """What the browser makes of its page is in ``test_bootstrap.py``."""
+
+    def test_each_visitor_has_a_checkout_of_their_own(self) -> None:
+        assert views("/checkout?key=ada&country=GB&plan=gold", "/checkout?key=eve", "/checkout") == [
+            {"checkout": "new"},
+            {"checkout": "old"},
+            {"checkout": "old"},
         ]
 
-    def test_the_browser_gets_only_the_flags_that_it_may_see(self) -> None:
-        (state,) = views("/flags?customer=ada")
-        seen = {"banner-text", "gift-cards", "items-per-page", "new-checkout"}
-        assert state["$valid"] is True
-        assert set(state["$flagsState"]) == seen
-        assert set(state) == seen | {"$flagsState", "$valid"}
+    def test_the_page_has_the_servers_decision_and_the_flags_that_the_browser_may_see(self) -> None:
+        ((status, page),) = views("/?key=ada&country=GB&plan=gold")
+        assert status == 200
+        assert "Try our new checkout" in page
+        bootstrap = json.loads(page.partition('id="flags">')[2].partition("</script>")[0])
+        assert bootstrap["$valid"] is True
+        assert set(bootstrap["$flagsState"]) == {"banner-text", "gift-cards", "items-per-page", "new-checkout"}
+
+    def test_a_view_behind_a_flag_is_there_only_when_it_is_true(self, store: str) -> None:
+        assert views("/gift-cards")[0][0] == 404
+        assert views("/gift-cards", LDREADER_STORE=store) == [{"values": [10, 25, 50]}]
 
     def test_it_reads_the_database_that_is_named(self, store: str) -> None:
-        (page,) = views("/?customer=ada&country=GB&plan=gold", LDREADER_STORE=store)
-        assert page["checkout"] == "/checkout"
+        assert views("/checkout?key=ada&country=GB&plan=gold", LDREADER_STORE=store) == [{"checkout": "old"}]
 
     def test_the_command_flask_knows_its_routes(self) -> None:
         printed = run("-m", "flask", "--app", "examples/flask_app.py", "routes")
-        assert "/flags" in printed
+        assert "/gift-cards" in printed
 
 
 class TestLambdaHandler:
@@ -122,12 +130,54 @@ class TestLambdaHandler:
         assert json.loads(answer["body"]) == {"currency": "EUR", "standard": 5}
 
 
+class TestCgiPage:
+    """What web servers make of it is in test_cgi.py."""
+
+    ADA = "customer=ada&country=GB&plan=gold"
+
+    def page(self, query: str, **environment: str) -> list[str]:
+        """The lines of the body that it prints when it is run as a program."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        variables = {"PATH": path, "PYTHONPATH": str(PROJECT), "QUERY_STRING": query, **environment}
+        done = subprocess.run(["examples/cgi_page.py"], cwd=PROJECT, env=variables, capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        assert head == b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d" % len(body)
+        return body.decode().splitlines()
+
+    def test_it_decides_for_the_visitor_of_the_query_or_the_cookie(self) -> None:
+        assert self.page(self.ADA) == ["Welcome to the shop", "You see the new checkout."]
+        assert self.page("country=GB&plan=gold", HTTP_COOKIE="a=b; customer=grace")[1] == "You see the old checkout."
+        assert self.page("customer=%C3%A4+b&locale=de-CH")[0] == "Bis Sonntag: kostenloser Versand für alle"
+        assert len(self.page("")) == 2
+
+    def test_it_reads_the_database_that_is_named(self, store: str) -> None:
+        assert self.page(self.ADA, LDREADER_STORE=store)[1] == "You see the old checkout."
+
+    def test_it_loads_nothing_that_costs_more_than_the_evaluations(self, store: str) -> None:
+        program = (
+            "import sys\n"
+            "before = set(sys.modules)\n"
+            "sys.path.insert(0, '')\n"
+            "path = 'examples/cgi_page.py'\n"
+            "with open(path, encoding='utf-8') as file:\n"
+            "    exec(compile(file.read(), path, 'exec'), {'__name__': '__main__', '__file__': path})\n"
+            "print(*set(sys.modules) - before)"
+        )
+        for address in (store, ""):
+            printed = run("-I", "-S", "-c", program, QUERY_STRING=self.ADA, LDREADER_STORE=address)
+            loaded = set(printed.splitlines()[-1].split())
+            assert "ldreader.reader" in loaded
+            assert loaded & DEAR == set()
+
+
 class TestEveryExample:
     def test_all_are_tested_here(self) -> None:
         found = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
         assert found == {
             "shop.json",
             "script.py",
+            "cgi_page.py",
             "flask_app.py",
             "lambda_handler.py",
             "relay_sink.py",

@@ -20,7 +20,7 @@ PACKAGE = PROJECT / "ldreader"
 SHOP = PROJECT / "examples" / "shop.json"
 
 LAYERS = (
-    ("__main__",),
+    ("__main__", "integrations"),
     ("cli",),
     ("reader",),
     ("observed",),
@@ -37,11 +37,11 @@ LAYERS = (
 """The steps of a flag's journey, the caller's end first: a module imports only from the lines below its own."""
 
 BESIDE: dict[str, tuple[set[str], set[str]]] = {
-    "requesters": ({"errors", "schema", "twins", "wire"}, {"reader", "testing"}),
+    "requesters": ({"errors", "schema", "twins", "wire"}, {"integrations", "reader", "testing"}),
     "wire": ({"twins"}, {"requesters"}),
     "testing": ({"errors", "requesters"}, set()),
     "testdata": ({"schema"}, set()),
-    "log": (set(), {"request", "events", "hooks", "migrations", "observed"}),
+    "log": (set(), {"request", "events", "hooks", "migrations", "observed", "integrations"}),
 }
 """What stands beside the chain: by name, whom it may import and who may import it."""
 
@@ -68,9 +68,17 @@ DEAR |= {
 }
 """Modules that cost a large part of an evaluation, or more."""
 
-OFF_THE_COLD_PATH = {"cli.parser", "requesters.protocol", "requesters.redis_py", "requesters.yaml", "testing"}
+OFF_THE_COLD_PATH = {
+    "cli.completion",
+    "cli.lines",
+    "cli.parser",
+    "requesters.protocol",
+    "requesters.redis_py",
+    "requesters.yaml",
+    "testing",
+}
 OFF_THE_COLD_PATH |= {"requesters.boto3", "requesters.hurry", "requesters.python_consul", "testdata"}
-OFF_THE_COLD_PATH |= {"events", "hooks", "migrations", "observed", "sampling"}
+OFF_THE_COLD_PATH |= {"events", "hooks", "migrations", "observed", "sampling", "integrations.flask"}
 """What no evaluation from a plain command line or a JSON file imports, so that it may import what it likes."""
 
 PACKAGES = {
@@ -80,11 +88,12 @@ PACKAGES = {
     "requesters.hurry": {"urllib3"},
     "requesters.python_consul": {"requests"},
     "requesters.yaml": {"yaml"},
+    "integrations.flask": {"click", "flask", "markupsafe"},
     "testing": {"pytest"},
 }
 """Who imports packages that are not in the standard library."""
 
-WHOLLY_OPTIONAL = {"requesters.yaml", "testing"}
+WHOLLY_OPTIONAL = {"requesters.yaml", "testing", "integrations.flask"}
 """Modules that are themselves imported only by those who have the package, so that it may stand at their top."""
 
 
@@ -198,6 +207,7 @@ class TestTheStatements:
             ("evaluator", "from .events import Batch"),
             ("testdata", "from .schema import decode"),
             ("requesters.file", "from ..testing import RequesterBehaviour"),
+            ("cli.evaluate", "from ..integrations.flask import Flags"),
         ],
     )
     def test_an_import_the_other_way_is_found(self, importer: str, statement: str) -> None:
@@ -314,6 +324,20 @@ class TestAFreshInterpreter:
         found = fresh(f"from ldreader.cli import main\nreport(answer=main({words!r}))")
         assert found.answer == 0
         assert json.loads(found.printed[0])["new-checkout"] is True
+        assert (found.strange, found.threads) == (set(), 1)
+
+    @pytest.mark.parametrize(
+        ("line", "code", "printed"),
+        [
+            ("test new-checkout", 0, []),
+            ("test new-checkout gift-cards", 1, []),
+            ("variation gift-cards new-checkout", 0, ['{"gift-cards": false, "new-checkout": true}']),
+        ],
+    )
+    def test_the_plain_command_line_for_scripts_too(self, line: str, code: int, printed: list[str]) -> None:
+        words = [*line.split(), "--store", f"file:{SHOP}", "--context", json.dumps(CONTEXT)]
+        found = fresh(f"from ldreader.cli import main\nreport(answer=main({words!r}))")
+        assert (found.answer, found.printed) == (code, printed)
         assert (found.strange, found.threads) == (set(), 1)
 
     def test_what_is_loaded_is_seen(self) -> None:

@@ -1,6 +1,7 @@
 """The command ``ldreader``: only the result goes to stdout, everything else to stderr.
 
-Exit codes: 0 answered, 2 usage, 3 flag not found, 4 store unreachable or timed out, 5 malformed data or context.
+Exit codes: 0 answered, 1 false (``test``), 2 usage, 3 flag not found, 4 store unreachable or timed out, 5 malformed
+data or context. Where several are met, the largest.
 """
 
 from __future__ import annotations
@@ -15,17 +16,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..reader import FlagReader
     from .options import Options
 
 ANSWERED = 0
+FALSE = 1
 USAGE = 2
 NOT_FOUND = 3
 UNREACHABLE = 4
 MALFORMED = 5
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; ``argv`` is what follows the program's name."""
+def main(argv: Sequence[str] | None = None, *, reader: FlagReader | None = None) -> int:
+    """Runs one command and returns its exit code; ``argv`` is what follows the program's name.
+
+    ``reader``, a strict one, takes the place of the store that the environment names; ``--store`` wins over it.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     # The plain form is read directly: argparse alone costs as much as a whole evaluation.
     options = read_plain(words)
@@ -33,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .parser import parse
 
         options = parse(words)
+    options["reader"] = reader
     try:
         return _run(options)
     except LdreaderError as error:
@@ -67,10 +74,33 @@ def exit_code(error: LdreaderError) -> int:
 
 
 def _run(options: Options) -> int:
-    from . import evaluate
+    command = options["command"]
+    if command == "completion":
+        from . import completion
 
-    code = evaluate.all_flags(options) if options["command"] == "all" else evaluate.variation(options)
-    if sys.stdout is None:
+        code = completion.script(options)
+    elif options["context"] == "-":
+        from . import lines
+
+        code = lines.answer(options)
+    elif command == "all":
+        from . import evaluate
+
+        code = evaluate.all_flags(options)
+    elif command == "test":
+        from . import several
+
+        code = several.test(options)
+    elif len(options["flags"]) > 1:
+        from . import several
+
+        code = several.variations(options)
+    else:
+        from . import evaluate
+
+        code = evaluate.variation(options)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    elif command != "test":
         raise OSError(None, "standard output is closed")
-    sys.stdout.flush()
     return code

@@ -1,4 +1,4 @@
-"""The commands that evaluate: ``variation`` and ``all``."""
+"""One evaluation: ``variation`` of one flag, and ``all``; and what every evaluation reads from its options."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ if TYPE_CHECKING:
 
 def variation(options: Options) -> int:
     """Prints the value of one flag; with a default, also when the flag gives none."""
-    default = _default(options["default"])
+    default = default_of(options)
     code = ANSWERED
-    with _reader(options) as reader:
+    with reader_of(options) as reader:
         try:
-            detail = reader.variation_detail(options["flag"], _context(options), default)
+            detail = reader.variation_detail(options["flags"][0], context_of(options), default)
         except EvaluationError as error:
             if options["default"] is None and not options["detail"]:
                 raise
             complain(error)
-            # A context that cannot be read fails before the flag is looked at.
-            detail = error.detail or EvaluationDetail(default, None, reasons.error(reasons.USER_NOT_SPECIFIED))
+            detail = error.detail or without_context(default)
             code = exit_code(error)
     print(dumps(detail.to_json_dict() if options["detail"] else detail.value))
     return code
@@ -39,30 +38,48 @@ def variation(options: Options) -> int:
 
 def all_flags(options: Options) -> int:
     """Prints the state of all flags."""
-    with _reader(options) as reader:
-        state = reader.all_flags_state(
-            _context(options),
-            client_side_only=options["client-side-only"],
-            with_reasons=options["with-reasons"],
-            details_only_for_tracked_flags=options["details-only-for-tracked-flags"],
-        )
-    print(state.to_json_string())
+    with reader_of(options) as reader:
+        print(state_of(reader, context_of(options), options))
     return ANSWERED
 
 
-def _reader(options: Options) -> FlagReader:
+def state_of(reader: FlagReader, context: Context, options: Options) -> str:
+    """The state of all flags as JSON text."""
+    state = reader.all_flags_state(
+        context,
+        client_side_only=options["client-side-only"],
+        with_reasons=options["with-reasons"],
+        details_only_for_tracked_flags=options["details-only-for-tracked-flags"],
+    )
+    return state.to_json_string()
+
+
+def reader_of(options: Options, *, read_ahead: bool | None = False) -> FlagReader:
+    """The strict reader of the store that is named; by default it learns nothing, since the process soon ends.
+
+    Raises:
+        ConfigurationError: No store is named, or not in a way that can be used.
+    """
+    reader: FlagReader | None = options.get("reader")
+    if reader is not None and not options["store"]:
+        return reader
     url = options["store"] or os.environ.get("LDREADER_STORE")
     if not url:
         raise ConfigurationError("no store is named: give --store URL, or set LDREADER_STORE")
-    # Nothing that is learned would be used: the process ends.
-    return FlagReader.from_url(url, strict=True, read_ahead=False)
+    return FlagReader.from_url(url, strict=True, read_ahead=read_ahead)
 
 
-def _context(options: Options) -> Context:
+def context_of(options: Options) -> Context:
+    """The context to evaluate for.
+
+    Raises:
+        ConfigurationError: None is named, or two are.
+        InvalidContext: It cannot be read.
+    """
     text = options["context"]
     key = options["context-key"]
     if (text is None) == (key is None):
-        raise ConfigurationError("give either --context JSON|KEY|@FILE or --context-key KEY")
+        raise ConfigurationError("give either --context JSON|KEY|@FILE|- or --context-key KEY")
     if key is not None:
         return Context.create(key)
     source = "--context"
@@ -87,12 +104,22 @@ def _content(path: str) -> bytes:
         ) from error
 
 
-def _default(text: str | None) -> Any:
-    if text is None:
+def default_of(options: Options) -> Any:
+    """The default's value; None when none is given.
+
+    Raises:
+        ConfigurationError: It is no JSON.
+    """
+    if options["default"] is None:
         return None
     try:
-        return loads(text)
+        return loads(options["default"])
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(
             f"--default must be JSON, such as false, 3 or '\"text\"' (a string keeps its quotes): {error}"
         ) from error
+
+
+def without_context(default: Any) -> EvaluationDetail:
+    """What a flag gives for a context that cannot be read."""
+    return EvaluationDetail(default, None, reasons.error(reasons.USER_NOT_SPECIFIED))

@@ -11,29 +11,50 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     Options: TypeAlias = dict[str, Any]
-    """``command``, ``flag`` where the command takes one, and each option by its name; None or False when not given."""
+    """``command``, its positional (``flags``: a list), and each option by its name; None or False when not given."""
 
 OPTIONS = {
     "store": ("URL", "where the flags are; otherwise $LDREADER_STORE"),
-    "context": ("JSON|KEY|@FILE", "whom to evaluate for: a context as JSON, a user's key, or a file of JSON"),
+    "context": (
+        "JSON|KEY|@FILE|-",
+        "whom to evaluate for: a context as JSON, a user's key, a file of JSON, or - for one in each line of standard "
+        "input",
+    ),
     "context-key": ("KEY", "a user's key, taken literally whatever it begins with"),
-    "default": ("JSON", "printed when the flag gives no value; the exit code still tells why"),
-    "detail": (None, "print the value with its index and reason"),
+    "default": ("JSON", "printed when a flag gives no value; the exit code still tells why"),
+    "detail": (None, "print each value with its index and reason"),
     "client-side-only": (None, "only flags that browsers may see"),
     "with-reasons": (None, "add the reason of each value"),
     "details-only-for-tracked-flags": (None, "leave out version and reason where no event needs them"),
 }
 """By name: what stands for the value in the help (None: there is no value), and what the option does."""
 
+POSITIONALS = {
+    "flags": ("FLAG", "a flag's key; there may be several"),
+    "shell": ("SHELL", "bash, zsh or fish"),
+}
+"""By name: what stands for it in the help, and what it is. Of ``flags`` there are one or more, in a list."""
+
 COMMANDS: dict[str, tuple[str | None, tuple[str, ...], str, tuple[str, ...]]] = {
     "variation": (
-        "flag",
+        "flags",
         ("store", "context", "context-key", "default", "detail"),
-        "print the value of one flag as JSON",
+        "print the value of one flag as JSON, or of several as a JSON object",
         (
             "ldreader variation new-checkout --store redis://localhost:6379 --context user-123",
             "ldreader variation new-checkout --store file:flags.json --default false --detail "
             '--context \'{"kind": "user", "key": "user-123", "country": "NZ"}\'',
+            "ldreader variation new-checkout banner-text --store file:flags.json --context @context.json",
+            "ldreader variation new-checkout --store file:flags.json --context - < contexts.jsonl",
+        ),
+    ),
+    "test": (
+        "flags",
+        ("store", "context", "context-key"),
+        "exit with 0 when the flag, or each of several, is true, else with 1; print nothing",
+        (
+            "ldreader test new-checkout --store redis://localhost:6379 --context user-123 && ./deploy",
+            "ldreader test new-checkout gift-cards --store file:flags.json --context @context.json",
         ),
     ),
     "all": (
@@ -43,6 +64,16 @@ COMMANDS: dict[str, tuple[str | None, tuple[str, ...], str, tuple[str, ...]]] = 
         (
             "ldreader all --store redis://localhost:6379 --context user-123",
             "ldreader all --store file:flags.json --context @context.json --client-side-only",
+        ),
+    ),
+    "completion": (
+        "shell",
+        (),
+        "print a script that completes command lines in a shell",
+        (
+            "ldreader completion bash > ~/.local/share/bash-completion/completions/ldreader",
+            "ldreader completion zsh > ~/.zfunc/_ldreader",
+            "ldreader completion fish > ~/.config/fish/completions/ldreader.fish",
         ),
     ),
 }
@@ -56,6 +87,7 @@ def read_plain(words: Sequence[str]) -> Options | None:
     positional, names, _, _ = COMMANDS[words[0]]
     options: Options = {name: None if OPTIONS[name][0] else False for name in names}
     options["command"] = words[0]
+    given = []
     rest = iter(words[1:])
     for word in rest:
         if word.startswith("--") and word[2:] in names:
@@ -63,8 +95,12 @@ def read_plain(words: Sequence[str]) -> Options | None:
             if value is None:
                 return None
             options[word[2:]] = value
-        elif positional and positional not in options and not word.startswith("-"):
-            options[positional] = word
+        elif positional and not word.startswith("-"):
+            given.append(word)
         else:
             return None
-    return options if positional is None or positional in options else None
+    if positional:
+        if not given or (len(given) > 1 and positional != "flags"):
+            return None
+        options[positional] = given if positional == "flags" else given[0]
+    return options

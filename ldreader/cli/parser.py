@@ -6,28 +6,27 @@ import argparse
 import sys
 
 from .. import __version__
-from .options import COMMANDS, OPTIONS
+from .options import COMMANDS, OPTIONS, POSITIONALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import NoReturn
 
     from .options import Options
 
 _EXIT_CODES = (
-    "exit codes: 0 answered; 2 wrong usage; 3 no such flag; 4 the store is unreachable or too slow; "
-    "5 malformed data or context"
+    "exit codes: 0 answered, or true (test); 1 false (test); 2 wrong usage; 3 no such flag; "
+    "4 the store is unreachable or too slow; 5 malformed data or context"
 )
+_OF_ARGPARSE = ("--help", "--version")
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        line = " ".join(message.splitlines())
-        print(f"{self.prog}: {line}; see '{self.prog} --help'", file=sys.stderr)
-        raise SystemExit(2)
+        _wrong(self.prog, message)
 
 
 def parse(words: Sequence[str]) -> Options:
@@ -36,8 +35,30 @@ def parse(words: Sequence[str]) -> Options:
     Raises:
         SystemExit: Help or version was asked for (0), or the command line is wrong (2).
     """
+    command = words[0] if words else ""
+    if command.startswith("--") and command not in _OF_ARGPARSE:
+        given = command[2:].partition("=")[0]
+        hint = "it stands after the command" if given in OPTIONS else nearest(command, _OF_ARGPARSE)
+        _wrong("ldreader", f"no option {command!r} here; {hint}")
+    if command and not command.startswith("-") and command not in COMMANDS:
+        _wrong("ldreader", f"unknown command {command!r}; {nearest(command, COMMANDS)}")
     parsed = vars(_parser().parse_args(_joined(words)))
-    return {name if name == "flag" else name.replace("_", "-"): value for name, value in parsed.items()}
+    return {name if name in POSITIONALS else name.replace("_", "-"): value for name, value in parsed.items()}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that is nearest to an unknown one, or at all of them."""
+    import difflib
+
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1, 0.6)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+
+
+def _wrong(program: str, message: str) -> NoReturn:
+    """Says in one line what is wrong with the command line, and ends."""
+    print(f"{program}: {' '.join(message.splitlines())}; see '{program} --help'", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def _parser() -> _Parser:
@@ -61,11 +82,13 @@ def _parser() -> _Parser:
             allow_abbrev=False,
         )
         if positional:
-            command.add_argument(positional, metavar=positional.upper(), help=f"the {positional}'s key")
+            metavar, meaning = POSITIONALS[positional]
+            number = "+" if positional == "flags" else None
+            command.add_argument(positional, metavar=metavar, help=meaning, nargs=number)
         for option in options:
-            metavar, meaning = OPTIONS[option]
-            if metavar:
-                command.add_argument(f"--{option}", metavar=metavar, help=meaning, type=_unmarked)
+            value, meaning = OPTIONS[option]
+            if value:
+                command.add_argument(f"--{option}", metavar=value, help=meaning, type=_unmarked)
             else:
                 command.add_argument(f"--{option}", action="store_true", help=meaning)
     return parser
@@ -77,22 +100,38 @@ def _epilog(examples: Sequence[str]) -> str:
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """The words with each option and its value in one, so that a value may begin with a dash.
+    """The words with each option and its value in one, so that a value may begin with a dash, and options first.
 
-    The value is marked with one more "=", because some releases of argparse drop a value that is "--".
+    Positional arguments stand together, because argparse takes several only so. The value is marked with one more
+    "=", because some releases of argparse drop a value that is "--".
     """
+    command = words[0] if words else ""
+    names = COMMANDS[command][1] if command in COMMANDS else ()
     joined: list[str] = []
-    rest = iter(words)
+    positionals: list[str] = []
+    rest = iter(words[1:])
     for word in rest:
-        if word == "--":
-            return [*joined, word, *rest]
         option, equals, value = word.partition("=")
-        if option.startswith("--") and OPTIONS.get(option[2:], (None, ""))[0]:
-            given = value if equals else next(rest, None)
-            joined.append(option if given is None else f"{option}=={given}")
+        if word == "--":
+            positionals += [word, *rest]
+        elif option.startswith("--") and option[2:] in names:
+            if OPTIONS[option[2:]][0]:
+                given = value if equals else next(rest, None)
+                joined.append(option if given is None else f"{option}=={given}")
+            else:
+                joined.append(word)
+        elif option.startswith("--") and option not in _OF_ARGPARSE and " " not in option:
+            _wrong(f"ldreader {command}", _unknown(option, names))
         else:
-            joined.append(word)
-    return joined
+            (joined if word.startswith("-") and word != "-" else positionals).append(word)
+    return [command, *joined, *positionals] if words else []
+
+
+def _unknown(option: str, names: Sequence[str]) -> str:
+    others = [command for command, (_, options, _, _) in COMMANDS.items() if option[2:] in options]
+    if others:
+        return f"no option {option!r} here; 'ldreader {others[0]}' has it"
+    return f"no option {option!r} here; {nearest(option, [f'--{name}' for name in names])}"
 
 
 def _unmarked(value: str) -> str:

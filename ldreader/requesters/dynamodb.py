@@ -454,7 +454,8 @@ class Wire:
             key_id, secret, token = self._keys(end)
         except credentials.NoCredentials as error:
             raise StoreError(f"DynamoDB cannot be asked: {words(error)}; give credentials or a role") from error
-        if not all(text.isascii() and text.isprintable() for text in (key_id, secret, token)):
+        shown = f"{key_id}{secret}{token}"
+        if not (shown.isascii() and shown.isprintable()):
             raise StoreError("DynamoDB cannot be asked: the credentials hold a character that does not belong")
         headers = {
             "Host": self._http.host,

@@ -60,6 +60,7 @@ class RedisRequester:
         self.timeout: float | None = getattr(redis, "timeout", None)
         self.guess_limit: int = getattr(redis, "guess_limit", GUESS_LIMIT)
         self._prefix = prefix or DEFAULT_PREFIX
+        self._hashes = {kind: f"{self._prefix}:{kind}" for kind in (FEATURES, SEGMENTS)}
 
     @classmethod
     def from_url(
@@ -100,7 +101,7 @@ class RedisRequester:
         Raises:
             StoreError: Redis did not answer, or not by the deadline.
         """
-        replies = self._read([("HGET", self._hash(kind), key) for kind, key in refs], deadline)
+        replies = self._read([("HGET", self._hashes[kind], key) for kind, key in refs], deadline)
         return {ref: text for ref, text in zip(refs, replies, strict=True) if text is not None}
 
     def get_all(self, deadline: float | None = None) -> dict[str, dict[str, JsonText | StoreError]]:
@@ -109,14 +110,13 @@ class RedisRequester:
         Raises:
             StoreError: Redis did not answer, or not by the deadline, or refused.
         """
-        kinds = (FEATURES, SEGMENTS)
-        replies = self._read([("HGETALL", self._hash(kind)) for kind in kinds], deadline)
+        replies = self._read([("HGETALL", name) for name in self._hashes.values()], deadline)
         for reply in replies:
             if isinstance(reply, StoreError):
                 raise reply
         return {
             kind: {_decoded(key): text for key, text in _pairs(reply)}
-            for kind, reply in zip(kinds, replies, strict=True)
+            for kind, reply in zip(self._hashes, replies, strict=True)
         }
 
     def get_metadata(self) -> BigSegmentsMetadata:
@@ -171,9 +171,6 @@ class RedisRequester:
 
     def _read(self, commands: Sequence[tuple[str, ...]], deadline: float | None) -> list[Any]:
         return self._redis.read(commands) if deadline is None else self._redis.read(commands, deadline)
-
-    def _hash(self, kind: str) -> str:
-        return f"{self._prefix}:{kind}"
 
 
 class Wire:
@@ -235,14 +232,14 @@ class Wire:
             StoreError: Redis did not answer, or not by the deadline, or not in its protocol.
         """
         try:
-            replies = self._redis.read(commands, deadline, fits=_fits)
+            replies = self._redis.read(commands, deadline, fits=_fit)
         except NoAdmission as error:
             raise (refused_login if error.command == "AUTH" else refused)(_words(error)) from error
         except MalformedReply as error:
             raise unanswered(f"its reply makes no sense, {error} ({self._place})") from error
         except OSError as error:
             raise unanswered(f"{error.strerror or error} ({self._place})") from error
-        return [self._refusal(reply) if isinstance(reply, Refusal) else reply for reply in replies]
+        return [self._refusal(reply) if type(reply) is Refusal else reply for reply in replies]
 
     def close(self) -> None:
         """Closes the connections."""
@@ -373,14 +370,20 @@ def _tls(given: Mapping[str, Any]) -> Callable[[], Any]:
     return context
 
 
-def _fits(command: tuple[str, ...], reply: Any) -> bool:
-    """Whether it is a reply to such a command."""
-    if isinstance(reply, Refusal):
-        return True
-    if command[0] in ("HGET", "GET"):
-        return reply is None or isinstance(reply, bytes)
-    pairs = command[0] == "HGETALL"
-    return isinstance(reply, list) and set(map(type, reply)) <= {bytes} and not (pairs and len(reply) % 2)
+def _fit(commands: Sequence[tuple[str, ...]], replies: list[Any]) -> bool:
+    """Whether they are replies to such commands."""
+    for command, reply in zip(commands, replies, strict=True):
+        if type(reply) is bytes or reply is None:
+            if command[0] not in ("HGET", "GET"):
+                return False
+        elif type(reply) is list:
+            if command[0] not in ("HGETALL", "SMEMBERS") or not set(map(type, reply)) <= {bytes}:
+                return False
+            if command[0] == "HGETALL" and len(reply) % 2:
+                return False
+        elif not isinstance(reply, Refusal):
+            return False
+    return True
 
 
 def _words(reply: Refusal) -> str:

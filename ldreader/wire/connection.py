@@ -30,7 +30,9 @@ REPLY_LIMIT = 512 * 1024 * 1024
 """Bytes of all that is read for one question: what Redis allows a single value, and more than a store answers."""
 
 SLACK = 0.02
-"""Seconds by which a wait may be longer or shorter than it should, or a tenth of it."""
+"""Seconds by which a wait may be off, unless it is shorter than ten times as much."""
+
+_EXACT = 10 * SLACK
 
 _PIECE = 65536
 _LARGE_PIECE = 1024 * 1024
@@ -75,10 +77,11 @@ class Endpoint:
         if deadline is not None and deadline < end:
             end = deadline
             _left(end)  # none: a connection that is kept shall not be lost over it
-        connection = self._kept()
+        connection = self._kept(begin)
         if connection is not None:
-            connection.end = min(end, begin + self._timeout / 2)
-            connection.prolonged = min(end, begin + self._timeout)
+            early, late = begin + self._timeout / 2, begin + self._timeout
+            connection.end = early if early < end else end
+            connection.prolonged = late if late < end else end
             try:
                 reply = talk(connection)
             except OSError:
@@ -108,14 +111,14 @@ class Endpoint:
         for connection in idle:
             connection.close()
 
-    def _kept(self) -> Connection | None:
+    def _kept(self, now: float) -> Connection | None:
         """A connection from before that seems to be alive."""
         while True:
             try:
                 connection = self._idle.pop()  # at once, so that no other thread gets it
             except IndexError:
                 return None
-            if connection.seems_alive():
+            if connection.seems_alive(now):
                 return connection
             connection.close()
 
@@ -216,19 +219,44 @@ class Connection:
 
     def line(self) -> bytes:
         """The next line, without its end (CR LF)."""
+        if self._at == len(self._buffer):
+            self._buffer, self._at = self._receive(), 0
         looked = self._at
-        while True:
-            end = self._buffer.find(b"\r\n", looked)
-            if end >= 0:
-                line = self._buffer[self._at : end]
-                self._at = end + 2
-                return line
+        while (end := self._buffer.find(b"\r\n", looked)) < 0:
             if len(self._buffer) - self._at > LINE_LIMIT:
                 raise MalformedReply(f"a line of more than {LINE_LIMIT} bytes")
             rest = self._buffer[self._at :]
-            self._buffer = rest + self._receive()
-            self._at = 0
-            looked = max(len(rest) - 1, 0)
+            self._buffer, self._at = rest + self._receive(), 0
+            looked = len(rest) - 1
+        line = self._buffer[self._at : end]
+        self._at = end + 2
+        return line
+
+    def lines(self, most: int) -> list[str]:
+        """The lines before an empty one, as Latin-1."""
+        end = self._buffer.find(b"\r\n\r\n", self._at)
+        if end >= 0 and not self._buffer.startswith(b"\r\n", self._at):
+            lines = self._buffer[self._at : end].decode("latin-1").split("\r\n")
+            self._at = end + 4
+        else:
+            lines = []
+            while len(lines) <= most and (line := self.line()):
+                lines.append(line.decode("latin-1"))
+        if len(lines) > most:
+            raise MalformedReply(f"more than {most} lines")
+        return lines
+
+    def text(self, count: int) -> bytes:
+        """The next bytes, so many, and a line's end after them, which is left out."""
+        begin = self._at
+        end = begin + count
+        if self._buffer.startswith(b"\r\n", end):
+            self._at = end + 2
+            return self._buffer[begin:end]
+        data = self.exactly(count)
+        if self.exactly(2) != b"\r\n":
+            raise MalformedReply("a text that does not end where it says")
+        return data
 
     def exactly(self, count: int) -> bytes:
         """The next bytes, so many."""
@@ -263,14 +291,17 @@ class Connection:
         except EOFError:
             return b"".join(pieces)
 
-    def seems_alive(self) -> bool:
-        """False when the server has closed it, or said something unasked, or it is old, or of another process."""
+    def seems_alive(self, now: float) -> bool:
+        """False when the server has closed it, or said something unasked, or it is old, or of another process.
+
+        ``now`` is the time of ``time.monotonic``.
+        """
         monotonic, wall = self._rested
         # Which of the clocks goes on while a process is frozen depends on who freezes it.
-        rested = max(time.monotonic() - monotonic, abs(time.time() - wall))
-        if self._process != os.getpid() or rested > KEPT_FOR:
+        passed = time.time() - wall
+        if self._process != os.getpid() or now - monotonic > KEPT_FOR or not -KEPT_FOR <= passed <= KEPT_FOR:
             return False
-        if rested < TRUSTED_FOR:
+        if now - monotonic < TRUSTED_FOR and -TRUSTED_FOR < passed < TRUSTED_FOR:
             return True
         self._wait = 0.0
         self._socket.settimeout(0)
@@ -308,10 +339,11 @@ class Connection:
         return piece
 
     def _hurry(self, end: float) -> None:
-        left = _left(end)
-        if abs(left - self._wait) > min(SLACK, left / 10):  # else setting it would be one more call of the system
-            self._wait = left
-            self._socket.settimeout(left)
+        left = end - time.monotonic()
+        # Setting it is one more call of the system.
+        if left < _EXACT or not -SLACK < left - self._wait < SLACK:
+            self._wait = _left(end)
+            self._socket.settimeout(self._wait)
 
 
 class _Ended(ConnectionError, EOFError):

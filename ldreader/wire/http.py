@@ -101,22 +101,16 @@ def _response(connection: Connection) -> tuple[int, dict[str, str], bytes]:
     while status < 200:  # the interim ones only say that the real one is to come
         version, _, rest = connection.line().partition(b" ")
         code = rest.partition(b" ")[0]
-        left -= 1
-        if (
-            version not in (b"HTTP/1.1", b"HTTP/1.0")
-            or len(code) != 3
-            or not code.isdigit()
-            or code < b"100"
-            or left < 0
-        ):
+        if version not in (b"HTTP/1.1", b"HTTP/1.0") or len(code) != 3 or not code.isdigit() or code < b"100":
             raise MalformedReply("no HTTP response")
         status = int(code)
+        fields = connection.lines(left - 1)
+        left -= 1 + len(fields)
         headers: dict[str, str] = {}
-        while line := connection.line():
-            left -= 1
-            field, colon, content = line.decode("latin-1").partition(":")
-            if not colon or field != field.strip() or left < 0:
-                raise MalformedReply("no HTTP headers, or too many")
+        for line in fields:
+            field, colon, content = line.partition(":")
+            if not colon or field != field.strip():
+                raise MalformedReply("no HTTP headers")
             name, value = field.lower(), content.strip()
             # Two lengths that contradict each other make none.
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -153,9 +147,7 @@ def _chunks(connection: Connection) -> bytes:
             raise MalformedReply("a chunk whose size is no number")
         if size == 0:
             break
-        pieces.append(connection.exactly(size))
-        if connection.exactly(2) != b"\r\n":
-            raise MalformedReply("a chunk that does not end where it says")
+        pieces.append(connection.text(size))
     while connection.line():
         pass  # trailers
     return b"".join(pieces)

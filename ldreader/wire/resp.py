@@ -9,7 +9,7 @@ from .connection import Endpoint, MalformedReply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from .connection import Connection
@@ -19,6 +19,9 @@ NESTING_LIMIT = 8
 
 DIGITS = 20
 """Characters of the longest number of the protocol."""
+
+_AS_GIVEN = "surrogateescape"
+"""How what Redis gave that is no UTF-8 was read, and is sent."""
 
 
 class Refusal(Exception):
@@ -58,12 +61,12 @@ class Resp:
         commands: Sequence[tuple[str, ...]],
         deadline: float | None = None,
         *,
-        fits: Callable[[tuple[str, ...], Any], bool] = lambda command, reply: True,
+        fits: Callable[[Sequence[tuple[str, ...]], list[Any]], bool] = lambda commands, replies: True,
     ) -> list[Any]:
         """The reply to each command, all in one round trip; a `Refusal` in the place of one that Redis refused.
 
-        Texts are bytes, what does not exist is None, and a status such as OK is a str. A reply that does not fit its
-        command is malformed: the next one on that connection could be another command's.
+        Texts are bytes, what does not exist is None, and a status such as OK is a str. Replies that do not fit their
+        commands are malformed: the next ones on that connection could be those of others.
 
         Raises:
             NoAdmission: The user, the password or the database was refused.
@@ -74,23 +77,26 @@ class Resp:
             return []
 
         def talk(connection: Connection) -> list[Any]:
-            greeting = self._greeting if connection.fresh else []
-            connection.send(_encoded([*greeting, *commands]))
+            greeting = self._greeting if connection.fresh else ()
+            connection.send(_encoded((*greeting, *commands)))
             replies: list[Any] = []
             try:
-                for _ in range(len(greeting) + len(commands)):
+                for _ in greeting:
+                    replies.append(_reply(connection))
+                for _ in commands:
                     replies.append(_reply(connection))
             except OSError as error:
                 if len(replies) == 1 and isinstance(replies[0], Refusal):  # Redis says why before it hangs up
                     raise ConnectionError(str(replies[0])) from error
                 raise
-            for command, reply in zip(greeting, replies, strict=False):
-                if isinstance(reply, Refusal):
-                    raise NoAdmission(command[0], reply)
-            asked = replies[len(greeting) :]
-            if not all(map(fits, commands, asked)):
+            if greeting:
+                for command, reply in zip(greeting, replies, strict=False):
+                    if isinstance(reply, Refusal):
+                        raise NoAdmission(command[0], reply)
+                del replies[: len(greeting)]
+            if not fits(commands, replies):
                 raise MalformedReply("not what was asked for")
-            return asked
+            return replies
 
         return self._endpoint.ask(talk, deadline)
 
@@ -99,15 +105,16 @@ class Resp:
         self._endpoint.close()
 
 
-def _encoded(commands: Sequence[tuple[str, ...]]) -> bytes:
+def _encoded(commands: Iterable[tuple[str, ...]]) -> bytes:
     pieces = []
     for command in commands:
-        pieces.append(b"*%d\r\n" % len(command))
-        for word in command:
-            # What Redis gave that is no UTF-8 was read the same way.
-            data = word.encode("utf-8", "surrogateescape")
-            pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(pieces)
+        pieces.append(f"*{len(command)}\r\n")
+        pieces += [f"${_size(word)}\r\n{word}\r\n" for word in command]
+    return "".join(pieces).encode("utf-8", _AS_GIVEN)
+
+
+def _size(word: str) -> int:
+    return len(word) if word.isascii() else len(word.encode("utf-8", _AS_GIVEN))
 
 
 def _reply(connection: Connection, nesting: int = 0) -> Any:
@@ -115,12 +122,7 @@ def _reply(connection: Connection, nesting: int = 0) -> Any:
     kind, rest = line[:1], line[1:]
     if kind == b"$":
         size = _length(rest)
-        if size is None:
-            return None
-        data = connection.exactly(size)
-        if connection.exactly(2) != b"\r\n":
-            raise MalformedReply("a text that does not end where it says")
-        return data
+        return None if size is None else connection.text(size)
     if kind == b"*":
         count = _length(rest)
         if nesting >= NESTING_LIMIT:
@@ -137,8 +139,8 @@ def _reply(connection: Connection, nesting: int = 0) -> Any:
 
 def _length(text: bytes) -> int | None:
     """How much follows; None for what does not exist."""
-    if text == b"-1":
-        return None
-    if not text.isdigit() or len(text) > DIGITS:
+    if text.isdigit() and len(text) <= DIGITS:
+        return int(text)
+    if text != b"-1":
         raise MalformedReply("a length that is no number")
-    return int(text)
+    return None

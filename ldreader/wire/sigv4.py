@@ -17,7 +17,7 @@ _BLOCK = 64
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
-_last_key: tuple[tuple[str, tuple[str, ...]] | None, bytes] = (None, b"")
+_last_key: tuple[tuple[str, tuple[str, ...]] | None, tuple[bytes, bytes]] = (None, (b"", b""))
 
 
 def authorization(
@@ -28,32 +28,40 @@ def authorization(
     All of them are signed, so nothing on the way may change them.
     """
     signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
-    names = ";".join(sorted(signed))
-    lines = [f"{name}:{signed[name]}" for name in sorted(signed)]
+    ordered = sorted(signed)
+    names = ";".join(ordered)
+    lines = [f"{name}:{signed[name]}" for name in ordered]
     request = "\n".join(("POST", "/", "", *lines, "", names, sha256(body).hex()))
     moment = signed["x-amz-date"]
     scope = (moment[:8], region, service, "aws4_request")
     to_sign = "\n".join((_ALGORITHM, moment, "/".join(scope), sha256(request.encode()).hex()))
-    signature = hmac(_key(secret, scope), to_sign.encode()).hex()
+    outer, inner = _key(secret, scope)
+    signature = sha256(outer + sha256(inner + to_sign.encode())).hex()
     return f"{_ALGORITHM} Credential={key_id}/{'/'.join(scope)}, SignedHeaders={names}, Signature={signature}"
 
 
-def _key(secret: str, scope: tuple[str, ...]) -> bytes:
-    """The key to sign with, the same for a day."""
+def _key(secret: str, scope: tuple[str, ...]) -> tuple[bytes, bytes]:
+    """The key to sign with, as `hmac` mixes it into its two hashes; the same for a day."""
     global _last_key
     asked = (secret, scope)
-    last, key = _last_key
+    last, mixed = _last_key
     if last != asked:
         key = f"AWS4{secret}".encode()
         for part in scope:
             key = hmac(key, part.encode())
-        _last_key = (asked, key)  # at once, because threads share it
-    return key
+        mixed = _mixed(key)
+        _last_key = (asked, mixed)  # at once, because threads share it
+    return mixed
 
 
 def hmac(key: bytes, message: bytes) -> bytes:
     """The HMAC-SHA256 of a message (RFC 2104)."""
+    outer, inner = _mixed(key)
+    return sha256(outer + sha256(inner + message))
+
+
+def _mixed(key: bytes) -> tuple[bytes, bytes]:
     if len(key) > _BLOCK:
         key = sha256(key)
     key = key.ljust(_BLOCK, b"\0")
-    return sha256(key.translate(_OUTER) + sha256(key.translate(_INNER) + message))
+    return key.translate(_OUTER), key.translate(_INNER)

@@ -18,6 +18,7 @@ LIMIT = "python -c pass"
 LIMIT_ISOLATED = "python -I -c pass"
 LDREADER = "ldreader"
 PUBLIC = "ldreader, public modules"
+ONE_FILE = "ldreader, authorities in one file"
 NO_READ_AHEAD = "ldreader, no read-ahead"
 LEVELS = "ldreader, level by level"
 REQUEST = "ldreader, its Request alone"
@@ -86,7 +87,14 @@ class Scenarios:
         forced = "import socket, json, hashlib, sys; from ldreader.cli import main; sys.exit(main())"
 
         def run(*command: str) -> Callable[[Place], Contender]:
-            return lambda place: OneShot(self._launcher, [*command, "--store", place.url], place)
+            def made(place: Place) -> Contender:
+                place = place.with_directory()
+                return OneShot(self._launcher, [*command, "--store", place.url], place)
+
+            return made
+
+        def with_one_file(place: Place) -> Contender:
+            return OneShot(self._launcher, [self._environments.ldreader, *words, "--store", place.url], place)
 
         def limit(*options: str) -> Callable[[Place], Contender]:
             return lambda place: OneShot(self._launcher, [python, *options, "-c", "pass"], None, silent=True)
@@ -97,6 +105,8 @@ class Scenarios:
             Entry(LDREADER, run(self._environments.ldreader, *words), answer, is_small=True),
             Entry(PUBLIC, run(python, "-c", forced, *words), answer, is_small=True),
         ]
+        if tls:
+            entries.append(Entry(ONE_FILE, with_one_file, answer, is_small=True))
         job = {"keys": [COLD_FLAG], "context": context, "task": "one"}
         if store in PACKAGES:
             option = {"client": PACKAGES[store]}

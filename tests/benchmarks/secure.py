@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import subprocess
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +22,17 @@ class Secure:
         certificates = Certificates(directory)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificates.certificate("server"), certificates.key("server"))
+        usual = ssl.get_default_verify_paths()
         self.authorities = directory / "authorities.pem"
-        """The authorities that a client should trust: this machine's, so that loading them takes as long as ever."""
-        usual = ssl.get_default_verify_paths().cafile
-        known = Path(usual).read_text(encoding="ascii", errors="ignore") if usual else ""
+        """The authorities that a client should trust, in one file: those of this machine and one more."""
+        known = Path(usual.cafile).read_text(encoding="ascii", errors="ignore") if usual.cafile else ""
         self.authorities.write_text(f"{known}\n{certificates.ca.read_text()}", encoding="ascii")
+        self.directory = directory / "authorities"
+        """The same in a directory, where OpenSSL finds the one that it needs by its file's name."""
+        self.directory.mkdir()
+        for link in Path(usual.capath).glob("*.[0-9]") if usual.capath else ():
+            (self.directory / link.name).symlink_to(link.resolve())
+        (self.directory / f"{_hash(certificates.ca)}.0").symlink_to(certificates.ca)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         """Where it listens."""
@@ -81,3 +88,9 @@ class Secure:
     def _readable(self, *speakers: socket.socket) -> list[socket.socket]:
         """Those that have something to say, as soon as there are some; what wakes it may be among them."""
         return select.select([*speakers, self._woken], [], [])[0]
+
+
+def _hash(certificate: Path) -> str:
+    """The name by which OpenSSL looks for an authority's certificate."""
+    command = ["openssl", "x509", "-noout", "-subject_hash", "-in", str(certificate)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

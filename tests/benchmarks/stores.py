@@ -41,6 +41,8 @@ class Place(NamedTuple):
     prefix: str = ""
     authorities: str = ""
     """The file of authorities to trust where the way is TLS."""
+    directory: str = ""
+    """The same authorities in a directory, one file each."""
     path: str = ""
     """The file of a store that is one; of Redis, the socket to use instead of the port."""
 
@@ -50,11 +52,11 @@ class Place(NamedTuple):
         if self.store == "file":
             return f"file:{self.path}"
         if self.store == "dynamodb":
-            endpoint = quote(f"http{'s' * bool(self.authorities)}://127.0.0.1:{self.port}", safe="")
+            endpoint = quote(f"http{'s' * self.is_secure}://127.0.0.1:{self.port}", safe="")
             return f"dynamodb://{TABLE}?endpoint_url={endpoint}&region={REGION}&prefix={self.prefix}"
         if self.store == "consul":
             trust = f"&verify={quote(self.authorities, safe='')}" if self.authorities else ""
-            return f"consul{'+https' * bool(self.authorities)}://127.0.0.1:{self.port}?prefix={self.prefix}{trust}"
+            return f"consul{'+https' * self.is_secure}://127.0.0.1:{self.port}?prefix={self.prefix}{trust}"
         if self.path:
             return f"unix://{self.path}?prefix={self.prefix}"
         return f"redis://127.0.0.1:{self.port}?prefix={self.prefix}"
@@ -65,7 +67,18 @@ class Place(NamedTuple):
         variables = dict(ENVIRONMENT) if self.store == "dynamodb" else {}
         if self.authorities:
             variables |= dict.fromkeys(("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), self.authorities)
+        elif self.directory:
+            variables |= {"SSL_CERT_DIR": self.directory, "SSL_CERT_FILE": os.devnull}
         return variables
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the way is TLS."""
+        return bool(self.authorities or self.directory)
+
+    def with_directory(self) -> Place:
+        """The same for a client that is to find authorities in the directory, as on Debian."""
+        return self._replace(authorities="")
 
 
 class Stores:
@@ -94,7 +107,7 @@ class Stores:
         place = self._places[store, name]
         if secure:
             tls = self._server(f"{store} with TLS", lambda: Secure(place.port, self._directory_for(store)))
-            place = place._replace(port=tls.port, authorities=str(tls.authorities))
+            place = place._replace(port=tls.port, authorities=str(tls.authorities), directory=str(tls.directory))
         return place
 
     def by_socket(self, place: Place) -> Place:

@@ -1,0 +1,1 @@
+"""Homes for a reader: one module for each framework, which imports that framework and nothing of the others."""
