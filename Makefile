@@ -49,7 +49,7 @@ fuzz: $(VENV)/.installed-test ## compare with the official SDK, 100000 times (or
 	LDREADER_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_official.py -s
 
 contract: $(VENV)/.installed-test servers $(if $(LDREADER_HARNESS),,.contract/sdk-test-harness) ## run LaunchDarkly's contract suite, which takes Go
-	LDREADER_REQUIRE_CONTRACT=1 $(BIN)/python -m pytest tests/test_contract.py
+	LDREADER_REQUIRE_CONTRACT=1 $(BIN)/python -m pytest -rP tests/test_contract.py
 
 .contract/sdk-test-harness:
 	GOBIN=$(CURDIR)/.contract go install github.com/launchdarkly/sdk-test-harness/v2@$(HARNESS)

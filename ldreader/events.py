@@ -6,6 +6,8 @@ them summarises. A request gives its events to the sink in one call at its end. 
 
 from __future__ import annotations
 
+import time
+
 from . import log
 from .attribute import parse_reference, reference_of_literal
 from .context import cleaned
@@ -356,6 +358,4 @@ def _without(value: Any, path: tuple[str, ...], private: Mapping[tuple[str, ...]
 
 
 def _now() -> int:
-    import time
-
     return int(time.time() * 1000)

@@ -25,7 +25,7 @@ AFTER_TRACK = "after_track"
 STAGES = (BEFORE_EVALUATION, AFTER_EVALUATION, AFTER_TRACK)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """What a hook says about itself."""
 
@@ -33,7 +33,7 @@ class Metadata:
     """The name by which the log speaks of the hook."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EvaluationSeriesContext:
     """The evaluation that a hook is called for; the same before and after it."""
 
@@ -49,7 +49,7 @@ class EvaluationSeriesContext:
     """Always None: no store tells it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrackSeriesContext:
     """The event of the application's own that a hook is called for."""
 

@@ -6,6 +6,8 @@ telling how the two systems did; a `Migrator` does all of it around functions th
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from threading import Lock
@@ -158,51 +160,24 @@ class WriteResult:
         return self._nonauthoritative
 
 
+@dataclass(frozen=True, slots=True)
 class MigrationOpEvent:
     """What an operation came to, as an `OpTracker` built it."""
 
-    __slots__ = (
-        "consistent",
-        "consistent_ratio",
-        "context",
-        "default_stage",
-        "detail",
-        "errors",
-        "flag",
-        "invoked",
-        "key",
-        "latencies",
-        "operation",
-        "timestamp",
-    )
-
-    def __init__(
-        self,
-        timestamp: int,
-        context: Context,
-        key: str,
-        flag: Item | None,
-        operation: Operation,
-        default_stage: Stage,
-        detail: EvaluationDetail,
-        invoked: set[Origin],
-        consistent: bool | None,
-        consistent_ratio: int | None,
-        errors: set[Origin],
-        latencies: dict[Origin, timedelta],
-    ) -> None:
-        self.timestamp = timestamp
-        self.context = context
-        self.key = key
-        self.flag = flag
-        self.operation = operation
-        self.default_stage = default_stage
-        self.detail = detail
-        self.invoked = invoked
-        self.consistent = consistent
-        self.consistent_ratio = consistent_ratio
-        self.errors = errors
-        self.latencies = latencies
+    timestamp: int
+    """When, in epoch milliseconds."""
+    context: Context
+    key: str
+    flag: Item | None
+    operation: Operation
+    default_stage: Stage
+    detail: EvaluationDetail
+    invoked: set[Origin]
+    consistent: bool | None
+    consistent_ratio: int | None
+    """One of how many operations is compared; None where this one was not."""
+    errors: set[Origin]
+    latencies: dict[Origin, timedelta]
 
     def members(self) -> dict[str, Any]:
         """The members that only this kind of event has, in LaunchDarkly's JSON form.
@@ -336,8 +311,6 @@ class OpTracker:
                     return f"provided error for origin '{origin.value}' without recording invocation"
             if self._consistent is not None and len(self._invoked) != len(Origin):
                 return "provided consistency without recording both invocations"
-            import time
-
             return MigrationOpEvent(
                 int(time.time() * 1000),
                 self._context,
@@ -518,8 +491,6 @@ class _Call:
         self._track_errors = track_errors
 
     def __call__(self) -> OperationResult:
-        import time
-
         start = time.perf_counter()
         try:
             # Made here, because anything at all may be returned.

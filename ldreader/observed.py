@@ -8,25 +8,17 @@ from __future__ import annotations
 from . import log
 from .errors import EvaluationError
 from .events import Batch, EventSettings
-from .hooks import (
-    EvaluationSeriesContext,
-    TrackSeriesContext,
-    after_evaluation,
-    after_track,
-    before_evaluation,
-    hooks_among,
-)
+from .hooks import EvaluationSeriesContext, TrackSeriesContext, after_evaluation, after_track, before_evaluation
 from .migrations import Stage, built, staged
 from .request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
     from .detail import EvaluationDetail
     from .evaluator import Evaluation
-    from .events import EventSink
     from .migrations import OpTracker
 
 
@@ -49,25 +41,6 @@ class Observers:
         if isinstance(request, ObservedRequest):
             request.close_after_one()
         return request
-
-
-def observers_of(
-    hooks: list[object],
-    more: Iterable[object],
-    events: EventSink | None = None,
-    *,
-    known: Observers | None = None,
-    **settings: Any,
-) -> Observers:
-    """Those who watch a reader: the ``hooks`` that it has, to which the hooks among ``more`` are added, and its sink.
-
-    Raises:
-        ConfigurationError: The sink is nothing that can be called.
-    """
-    hooks.extend(hooks_among(more))
-    if known is not None:
-        return known
-    return Observers(hooks, None if events is None else EventSettings(events, **settings))
 
 
 class ObservedRequest(Request):

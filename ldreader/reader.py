@@ -85,16 +85,20 @@ class FlagReader:
         self._hooks: list[object] = []
         self._observers: Observers | None = None
         if hooks or events is not None:
-            from .observed import observers_of
+            from .events import EventSettings
+            from .hooks import hooks_among
+            from .observed import Observers
 
-            self._observers = observers_of(
-                self._hooks,
-                hooks,
-                events,
-                private_attributes=private_attributes,
-                all_attributes_private=all_attributes_private,
-                omit_anonymous_contexts=omit_anonymous_contexts,
-            )
+            settings: EventSettings | None = None
+            if events is not None:
+                settings = EventSettings(
+                    events,
+                    private_attributes=private_attributes,
+                    all_attributes_private=all_attributes_private,
+                    omit_anonymous_contexts=omit_anonymous_contexts,
+                )
+            self._hooks = hooks_among(hooks)
+            self._observers = Observers(self._hooks, settings)
         if read_ahead is None:
             read_ahead = hasattr(feature_requester, "guess_limit")
         self._read_ahead: ReadAhead | None = None
@@ -252,9 +256,12 @@ class FlagReader:
 
     def add_hook(self, hook: object) -> None:
         """Adds a hook for all later evaluations; what is no hook is logged and left out."""
-        from .observed import observers_of
+        from .hooks import hooks_among
+        from .observed import Observers
 
-        self._observers = observers_of(self._hooks, [hook], known=self._observers)
+        self._hooks += hooks_among([hook])
+        if self._observers is None:
+            self._observers = Observers(self._hooks, None)
 
     def big_segment_store_status(self) -> BigSegmentStoreStatus:
         """How the store of big segments is doing now, for health checks; asks it, and never raises."""

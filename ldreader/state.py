@@ -81,15 +81,16 @@ def flag_metadata(evaluation: Evaluation, with_reasons: bool, details_only_for_t
     return {name: member for name, member in members.items() if member is not None}
 
 
-def debug_until(flag: Item) -> float:
+def debug_until(flag: Item) -> int:
     """Until when each evaluation is to be shown in LaunchDarkly's debugger, in epoch milliseconds; 0 for not at all."""
     until = flag.get("debugEventsUntilDate")
     if type(until) is float:
-        return until
+        # Those who are told the date take an integer and nothing else.
+        return int(until) if until - until == 0 else 0
     return integer(flag, "debugEventsUntilDate") or 0
 
 
-def _is_ahead(epoch_ms: float) -> bool:
+def _is_ahead(epoch_ms: int) -> bool:
     if not epoch_ms:
         return False
     import time

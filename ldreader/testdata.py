@@ -209,15 +209,15 @@ class FlagBuilder:
             "key": self.key,
             "version": version,
             "on": self._on,
-            "variations": deepcopy(self._variations),
+            "variations": self._variations,
             "prerequisites": [],
             "salt": "",
             "offVariation": self._off_variation,
             "fallthrough": {"variation": self._fallthrough_variation},
             "targets": targets,
             "contextTargets": context_targets,
-            "rules": [{"id": f"rule{number}", **deepcopy(rule)} for number, rule in enumerate(self._rules)],
-            **deepcopy(self._others),
+            "rules": [{"id": f"rule{number}", **rule} for number, rule in enumerate(self._rules)],
+            **self._others,
         }
 
     def _index(self, variation: bool | int) -> int:
@@ -295,15 +295,17 @@ class _Overlay:
         self._data = data
         self._below = below
 
-    def get_many(self, refs: Sequence[ItemRef]) -> dict[ItemRef, JsonText | StoreError]:
+    # A deadline is given only where the store keeps deadlines: whether it does is asked through `__getattr__`.
+
+    def get_many(self, refs: Sequence[ItemRef], *deadline: float) -> dict[ItemRef, JsonText | StoreError]:
         """The flags that are overridden, and what the store has of the others."""
         found = self._data.get_many(refs)
         others = [ref for ref in refs if ref not in found]
-        return {**self._below.get_many(others), **found} if others else found
+        return {**self._below.get_many(others, *deadline), **found} if others else found
 
-    def get_all(self) -> dict[str, dict[str, JsonText | StoreError]]:
+    def get_all(self, *deadline: float) -> dict[str, dict[str, JsonText | StoreError]]:
         """Everything, with the flags that are overridden in the place of the store's."""
-        below = self._below.get_all()
+        below = self._below.get_all(*deadline)
         return {
             FEATURES: {**below[FEATURES], **self._data.get_all()[FEATURES]},
             SEGMENTS: dict(below[SEGMENTS]),

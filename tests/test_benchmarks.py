@@ -25,7 +25,7 @@ from tests.benchmarks.contenders import Absent, Driven, Launcher, OneShot, Wrong
 from tests.benchmarks.environments import FUNCTION, FUNCTION_NAME, Environments
 from tests.benchmarks.network import Network
 from tests.benchmarks.results import Effort, Entry, Figures, Outcome, Scenario, measure
-from tests.benchmarks.scenarios import LDREADER, LEVELS, LIMIT, OFFICIAL, Scenarios
+from tests.benchmarks.scenarios import HOOK, LDREADER, LEVELS, LIMIT, OFFICIAL, REQUEST, SINK, Scenarios
 from tests.benchmarks.secure import Secure
 from tests.benchmarks.stores import Place, Stores
 from tests.lambda_runtime import need_the_runtime_client
@@ -268,12 +268,13 @@ class TestCommand:
         here = Environments(sys.executable, sys.executable, sys.executable)
         monkeypatch.setattr(command, "prepare", lambda directory: here)
         monkeypatch.setattr(command, "QUICK", EFFORT)
-        assert command.main(["--quick", "--only", "decoding", "--output", str(tmp_path / "out")]) == 0
+        assert command.main(["--quick", "--only", "decoding", "watched", "--output", str(tmp_path / "out")]) == 0
         scenarios = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["scenarios"]
-        assert set(scenarios) == {f"decoding.{key}" for key in shapes.SHAPES}
+        expected = {f"decoding.{key}": {LDREADER, LEVELS, OFFICIAL} for key in shapes.SHAPES}
+        expected |= {f"watched.{key}": {LDREADER, REQUEST, HOOK, SINK} for key in ("boolean", "prerequisites")}
+        assert {name: set(scenario["contenders"]) for name, scenario in scenarios.items()} == expected
         for scenario in scenarios.values():
             assert scenario["wrong"] == {}
-            assert set(scenario["contenders"]) == {LDREADER, LEVELS, OFFICIAL}
         assert "## Budgets" in capsys.readouterr().out
 
     def test_a_wrong_answer_gives_exit_code_1(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import logging
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,10 +16,13 @@ from typing import Any
 
 import pytest
 import redis
+from ldclient.config import Config
 
 from ldreader import cli
+from ldreader.big_segments import context_hash
 from ldreader.cli import lines
 from ldreader.cli.options import COMMANDS
+from tests.flags import flag, in_segment, rule, segment
 from tests.servers import RedisServer
 from tests.test_readme import fenced_blocks, place  # noqa: F401
 
@@ -135,39 +140,66 @@ class TestComparison:
 class TestMoving:
     @pytest.fixture
     def url(self, redis_server: RedisServer) -> Iterator[str]:
-        """A Redis with the shop's flags where the page's code looks for them."""
+        """A Redis with the shop's flags, and a big segment, where the page's code looks for them."""
+        big = segment("first-customers", unbounded=True, generation=2)
+        flags = {**SHOP["flags"], "early-access": flag("early-access", rules=[rule(in_segment("first-customers"))])}
+        membership = f"shop:big_segment_include:{context_hash('ada')}"
         with redis.Redis.from_url(redis_server.url) as client:
-            for kind, items in (("features", SHOP["flags"]), ("segments", SHOP["segments"])):
+            for kind, items in (("features", flags), ("segments", {**SHOP["segments"], "first-customers": big})):
                 client.hset(f"shop:{kind}", mapping={key: json.dumps(item) for key, item in items.items()})
             client.set("shop:$inited", "")
+            client.sadd(membership, "first-customers.g2")
+            client.set("shop:big_segments_synchronized_on", int(time.time() * 1000))
             yield redis_server.url
-            client.delete("shop:features", "shop:segments", "shop:$inited")
+            client.delete(*client.keys("shop:*"))
 
     def test_the_same_code_prints_the_same_with_both_libraries(
-        self, url: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+        self,
+        url: str,
+        capsys: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         caplog.set_level(logging.CRITICAL + 1)
-        before, after, code = [block.text for block in fenced_blocks(page("moving.md")) if block.language == "python"]
-        printed = []
-        for construction in (before, after):
-            assert "redis://localhost:6379" in construction
-            names: dict[str, Any] = {"__name__": "moving"}
-            exec(construction.replace("redis://localhost:6379", url), names)
-            exec(code, names)
-            printed.append(capsys.readouterr().out)
-        assert printed[0] == printed[1]
-        lines = printed[1].splitlines()
-        assert len(lines) == code.count("print(")
-        assert (lines[0], lines[1], lines[-3]) == ("True", "default", "new")
+        monkeypatch.chdir(PROJECT)
+        blocks = [block.text for block in fenced_blocks(page("moving.md")) if block.language == "python"]
+        programs = list(zip(blocks[::3], blocks[1::3], blocks[2::3], strict=True))
+        assert len(programs) == 3
+        answers = []
+        for before, after, code in programs:
+            assert "ldreader" not in before
+            assert "ldclient" not in after + code
+            printed = []
+            for construction in (before, after):
+                names: dict[str, Any] = {"__name__": "moving"}
+                exec(construction.replace("redis://localhost:6379", url), names)
+                exec(code, names)
+                printed.append(capsys.readouterr().out)
+            assert printed[0] == printed[1]
+            answers.append(printed[1].splitlines())
+        over_redis, in_tests, from_files = answers
+        assert len(over_redis) == programs[0][2].count("print(")
+        assert over_redis[:2] == ["True", "default dark"]
+        assert "'bigSegmentsStatus': 'HEALTHY'" in over_redis[2] and "RULE_MATCH" in over_redis[2]
+        assert over_redis[-3] == "new"
+        assert [line.split()[-1] for line in in_tests] == ["dark", "dark", "dark", "light"]
+        assert len(set(in_tests)) == 4
+        assert len(set(from_files)) == 2
 
     def test_the_names_on_the_right_of_the_table_exist(self) -> None:
         import ldreader
 
-        right = " ".join(line.rsplit(" | ", 1)[-1] for line in page("moving.md").splitlines() if line.startswith("| `"))
+        rows = [line for line in page("moving.md").splitlines() if line.startswith("| ")]
+        right = " ".join(line.rsplit(" | ", 1)[-1] for line in rows)
         modules = re.findall(r"`ldreader\.(\w+)`", right)
         assert modules == ["hooks", "migrations", "testdata"]
         for module in modules:
             __import__(f"ldreader.{module}")
-        for name in ("FlagReader", "TestData"):
-            assert name in right
+        for name in ("FlagReader", "TestData", "RedisRequester", "FileRequester"):
+            assert f"{name}(" in right or f"{name}." in right
             assert name in ldreader.__all__
+        given = inspect.signature(ldreader.FlagReader).parameters
+        (same,) = [row.split(" | ")[0] for row in rows if "the same names" in row]
+        options = re.findall(r"`(\w+)`", same)
+        assert len(options) == 6
+        assert set(options) <= set(given) & set(inspect.signature(Config).parameters)

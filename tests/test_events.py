@@ -133,6 +133,12 @@ class TestFeatureEvents:
         told = [(event["variation"], event["value"], event["version"]) for event in sink.events]
         assert told == [(None, "default", 2), (None, "default", 3)]
 
+    def test_a_flag_is_told_by_its_own_key_and_as_version_0_where_it_has_none(self, sink: Sink) -> None:
+        items = {"a": flag("own-a", prerequisites=[needs("b")]), "b": flag("own-b", version=...)}
+        FlagReader(MemoryRequester({"features": items}), events=sink).variation("a", USER, None)
+        told = [(event["key"], event["version"], event.get("prereqOf")) for event in sink.events]
+        assert told == [("own-b", 0, "own-a"), ("own-a", 1, None)]
+
     def test_a_segment_that_cannot_be_had_leaves_the_flag_known(self, sink: Sink) -> None:
         collections = store(flag(rules=[rule(in_segment("s"))], version=4))
         collections["segments"] = {"s": StoreError("gone")}
@@ -227,11 +233,13 @@ class TestTracking:
         assert ("reason" in event) == (tracked and not fields.get("trackEvents"))
 
     @pytest.mark.parametrize(
-        ("until", "told"), [(..., None), (None, None), (0, None), (12345678, 12345678), (1e15, 1e15)]
+        ("until", "told"),
+        [(..., None), (None, None), (0, None), (12345678, 12345678), (1e15, 10**15), (2.5, 2), (float("inf"), None)],
     )
     def test_a_debugging_date_is_told_even_when_it_is_over(self, until: Any, told: Any, sink: Sink) -> None:
         reader_of(flag(debugEventsUntilDate=until), events=sink).variation("flag", USER, None)
-        assert sink.only().get("debugEventsUntilDate") == told
+        found = sink.only().get("debugEventsUntilDate")
+        assert (found, type(found)) == (told, type(told))
 
     @pytest.mark.parametrize(("excluded", "told"), [(..., None), (False, None), (True, True)])
     def test_exclusion_from_summaries_is_told(self, excluded: Any, told: Any, sink: Sink) -> None:
@@ -289,6 +297,12 @@ class TestPrerequisites:
     def test_one_that_is_missing_has_none(self, sink: Sink) -> None:
         reader_of(flag(prerequisites=[needs("a"), needs("none")]), flag("a"), events=sink).variation("flag", USER, None)
         assert [event["key"] for event in sink.events] == ["a", "flag"]
+
+    def test_those_after_a_missing_one_have_none_though_others_led_to_them(self, sink: Sink) -> None:
+        root = flag(prerequisites=[needs("a"), needs("none"), needs("c")])
+        reader_of(root, flag("a", prerequisites=[needs("c")]), flag("c"), events=sink).variation("flag", USER, None)
+        told = [(event["key"], event.get("prereqOf")) for event in sink.events]
+        assert told == [("c", "a"), ("a", "flag"), ("flag", None)]
 
     def test_a_flag_that_is_off_has_none_of_them(self, sink: Sink) -> None:
         reader_of(flag(on=False, prerequisites=[needs("a")]), flag("a"), events=sink).variation("flag", USER, None)
@@ -421,6 +435,17 @@ class TestOtherEvents:
             "measurements": [{"key": "invoked", "values": {"new": True}}],
         }
 
+    def test_an_operation_may_be_of_another_context_than_the_requests(self, sink: Sink) -> None:
+        reader = reader_of(flag(variations=["live"] * 4), events=sink, private_attributes=["plan"])
+        _, tracker = reader.migration_variation("flag", ADA, Stage.OFF)
+        with reader.request(USER) as request:
+            request.track("bought")
+            request.track_migration_op(tracker.operation(Operation.READ).invoked(Origin.NEW))
+        custom, operation = sink.batches[1]
+        assert custom["context"] == U
+        assert operation["context"]["key"] == "ada"
+        assert operation["context"]["_meta"] == {"redactedAttributes": ["plan"]}
+
     @pytest.mark.parametrize(("ratio", "told"), [(1, [None]), (0, []), (..., [None])])
     def test_an_operation_is_sampled_by_the_flags_ratio(self, ratio: Any, told: list[Any], sink: Sink) -> None:
         reader = reader_of(flag(variations=["live"] * 4, samplingRatio=ratio), events=sink)
@@ -542,7 +567,7 @@ class TestTheSink:
 
     @pytest.mark.parametrize(
         "odd",
-        [object(), float("nan"), float("inf"), {1: 2}, b"x", {"a": {"b": {1, 2}}}, datetime(2020, 1, 1), 10**4000],
+        [object(), float("nan"), float("inf"), {1: 2}, b"x", {"a": {"b": {1, 2}}}, datetime(2020, 1, 1), 2**1025],
     )
     def test_one_that_json_cannot_carry_spoils_no_other(
         self, odd: Any, sink: Sink, caplog: pytest.LogCaptureFixture
@@ -632,6 +657,11 @@ class TestJsonLines:
         stream = Stream()
         JsonLinesSink(stream)([{"a": 1}, {"b": 2}])
         assert stream.written == ['{"a": 1}\n{"b": 2}\n']
+
+    def test_a_stream_that_keeps_something_back_is_told_not_to(self, tmp_path: Path) -> None:
+        with (tmp_path / "events").open("w", encoding="utf-8") as stream:
+            JsonLinesSink(stream)([{"a": 1}])
+            assert (tmp_path / "events").read_text(encoding="utf-8") == '{"a": 1}\n'
 
     def test_a_file_that_cannot_be_written_is_logged(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         reader = reader_of(flag(), events=JsonLinesSink(tmp_path))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ldclient.hook
@@ -104,6 +106,14 @@ class TestOrder:
             assert calls == []
         reader.variation("flag", USER, None)
         assert stages(calls) == [("a", "before"), ("a", "after")]
+
+    def test_one_added_later_takes_nothing_from_the_event_sink(self, calls: list[tuple[Any, ...]]) -> None:
+        events: list[Item] = []
+        reader = reader_of(flag(), events=events.extend, private_attributes=["plan"])
+        reader.add_hook(Recording("a", calls))
+        reader.variation("flag", {"kind": "user", "key": "u", "plan": "gold"}, None)
+        assert stages(calls) == [("a", "before"), ("a", "after")]
+        assert [event["context"]["_meta"] for event in events] == [{"redactedAttributes": ["plan"]}]
 
     def test_one_added_during_an_evaluation_waits_for_the_next(self, calls: list[tuple[Any, ...]]) -> None:
         class Adding(Hook):
@@ -306,6 +316,34 @@ class TestFailures:
 def test_without_hooks_and_sink_a_request_is_a_plain_one() -> None:
     assert type(reader_of().request(USER)) is Request
     assert type(reader_of(hooks=[Hook()]).request(USER)) is not Request
+
+
+def test_without_hooks_and_sink_nothing_of_theirs_runs() -> None:
+    """However much of it is loaded: another reader of this process has both."""
+    items = [flag(prerequisites=[needs("p")]), flag("p")]
+
+    def use(**options: Any) -> set[str]:
+        reader = reader_of(*items, **options)
+        ran = set()
+
+        def note(frame: FrameType, event: str, _: Any) -> None:
+            if event == "call":
+                ran.add(Path(frame.f_code.co_filename).name)
+
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            assert reader.variation_detail("flag", USER, None).value == "fall"
+            reader.track("bought", USER)
+            reader.identify(USER)
+            with reader.request(USER) as request:
+                request.bool_variation("flag", False)
+        finally:
+            sys.setprofile(before)
+        return ran & {"hooks.py", "events.py", "observed.py", "sampling.py"}
+
+    assert use(hooks=[Hook()], events=lambda events: None) == {"hooks.py", "events.py", "observed.py", "sampling.py"}
+    assert use() == set()
 
 
 def test_the_request_module_does_not_know_who_observes_it() -> None:

@@ -179,6 +179,11 @@ class TestTheTracker:
         assert 120 < len(checked) < 280
         assert checked[0] == {"key": "consistent", "value": True, "samplingRatio": 2}
 
+    def test_what_counts_as_true_is_told_as_true(self) -> None:
+        answers: Any = [lambda: "same", lambda: None]
+        found = [operation(tracker_of().invoked(Origin.NEW).consistent(answer)).consistent for answer in answers]
+        assert found == [True, False]
+
     def test_a_check_that_raises_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         tracker = tracker_of().consistent(lambda: bool(1 / 0))
         assert operation(tracker).consistent is None

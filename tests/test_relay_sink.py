@@ -1,18 +1,28 @@
-"""The example that forwards events: what arrives at a Relay Proxy, here a server of our own."""
+"""The example that forwards events: what it sends, to a server of our own, and what a real Relay Proxy makes of it."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from examples.relay_sink import RelaySink
+from ldreader import FlagReader, MemoryRequester, Stage
+from ldreader.migrations import Operation, Origin
+from tests.flags import flag, needs, store
+from tests.servers import free_port
+from tests.writers.programs import WRITERS
+from tests.writers.stream import Stream
 
 PROJECT = Path(__file__).parent.parent
 
@@ -37,6 +47,8 @@ class RelayHandler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.posted.append((self.path, headers, json.loads(body)))
         self.send_response(self.server.status)
@@ -101,3 +113,55 @@ def test_a_relay_proxy_that_refuses_or_is_not_there_harms_nothing(relay: Relay) 
     for done, error in ((refused, "HTTPError"), (gone, "URLError")):
         assert (done.returncode, done.stdout) == (0, "done\n")
         assert f"the event sink failed, with 3 events: unexpected {error}" in done.stderr
+
+
+def test_a_real_relay_proxy_counts_the_evaluations_and_passes_the_rest_on(
+    relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server of our own stands for LaunchDarkly here."""
+    (writer,) = [each for each in WRITERS if each.name == "relay"]
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    flags = [flag("tracked", trackEvents=True, version=7), flag("main", prerequisites=[needs("tracked")], version=3)]
+    stage = flag("stage", variations=["live"] * 4)
+    data = {"features": {each["key"]: each for each in (*flags, stage)}, "segments": {}}
+    port, log = free_port(), tmp_path / "log"
+    with Stream(data) as stream, writer.writing("events", f"127.0.0.1:{port}", relay.url, stream.url, log) as program:
+        deadline = time.monotonic() + 30
+        while b"Initialized LaunchDarkly client" not in log.read_bytes():
+            assert program.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")
+            time.sleep(0.02)
+        sink = RelaySink(f"http://127.0.0.1:{port}", "sdk-key")
+        reader = FlagReader(MemoryRequester(store(*flags, stage)), events=sink, private_attributes=["plan"])
+        with reader.request({"kind": "user", "key": "ada", "plan": "gold", "country": "GB"}) as request:
+            assert request.variation("main", "default") == "fall"
+            assert request.variation("main", "default") == "fall"
+            assert request.variation("none", 7) == 7
+            request.track("bought", {"items": 2}, 9.5)
+            request.identify()
+            _, tracker = request.migration_variation("stage", Stage.OFF)
+            request.track_migration_op(tracker.operation(Operation.READ).invoked(Origin.NEW))
+        while not {"summary", "custom", "migration_op"} <= {event["kind"] for _, event in forwarded(relay)}:
+            assert time.monotonic() < deadline, (relay.posted, log.read_text(errors="replace"))
+            time.sleep(0.02)
+    assert {headers["authorization"] for headers, _ in forwarded(relay)} == {"sdk-key"}
+    events = [event for _, event in forwarded(relay)]
+    assert "gold" not in json.dumps(events)
+    by_kind = {event["kind"]: event for event in events}
+    counted = {
+        (key, counter.get("version"), counter.get("variation")): counter["count"]
+        for event in events
+        if event["kind"] == "summary"
+        for key, summary in event["features"].items()
+        for counter in summary["counters"]
+    }
+    assert counted == {("tracked", 7, 1): 2, ("main", 3, 1): 2, ("none", None, None): 1, ("stage", 1, 1): 1}
+    tracked = [event for event in events if event["kind"] == "feature"]
+    assert [(event["key"], event["value"]) for event in tracked] == [("tracked", "fall")] * 2
+    assert (by_kind["custom"]["key"], by_kind["custom"]["metricValue"]) == ("bought", 9.5)
+    assert by_kind["identify"]["context"]["_meta"] == {"redactedAttributes": ["plan"]}
+    assert by_kind["migration_op"]["evaluation"]["value"] == "live"
+
+
+def forwarded(relay: Relay) -> list[tuple[dict[str, str], Any]]:
+    """The events that have arrived, each with its headers; what the Relay Proxy tells of itself is left out."""
+    return [(headers, event) for path, headers, batch in relay.posted if path == "/bulk" for event in batch]

@@ -145,7 +145,7 @@ class TestMembers:
             ({"rules": [rule(clause("key", "in", "x"), trackEvents=True), rule(variation=1)]}, {}),
             ({"debugEventsUntilDate": FUTURE}, {"debugEventsUntilDate": FUTURE}),
             ({"debugEventsUntilDate": PAST}, {"debugEventsUntilDate": PAST}),
-            ({"debugEventsUntilDate": PAST + 0.5}, {"debugEventsUntilDate": PAST + 0.5}),
+            ({"debugEventsUntilDate": PAST + 0.5}, {"debugEventsUntilDate": PAST}),
             ({"debugEventsUntilDate": 0}, {}),
             ({"debugEventsUntilDate": 0.0}, {}),
             ({"debugEventsUntilDate": None}, {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,20 @@ from ldclient.integrations.test_data import TestData as OfficialTestData
 from ldreader import Context, FlagReader, MemoryRequester, Stage, StoreError, TestData, override_flags
 from ldreader.migrations import Operation, Origin
 from ldreader.testdata import FlagBuilder, FlagRuleBuilder
-from tests.flags import USER, CountingRequester, Item, everyone, flag, in_segment, reader_of, rule, segment, store
+from tests.flags import (
+    USER,
+    CountingRequester,
+    Item,
+    everyone,
+    flag,
+    in_segment,
+    needs,
+    reader_of,
+    rule,
+    segment,
+    store,
+)
+from tests.servers import RedisServer
 
 
 def built(data: TestData, key: str = "flag") -> Item:
@@ -382,6 +396,39 @@ class TestOverride:
         with override_flags(reader, {}):
             reader.close()
         assert requester.closed
+
+    def test_deadlines_still_reach_the_store(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        deadlines: list[float] = []
+
+        class Bounded(MemoryRequester):
+            keeps_deadlines = True
+
+            def get_many(self, refs: Any, *deadline: float) -> Any:
+                deadlines.extend(deadline)
+                return super().get_many(refs)
+
+            def get_all(self, *deadline: float) -> Any:
+                deadlines.extend(deadline)
+                return super().get_all()
+
+        monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+        reader = FlagReader(Bounded(store(flag("a"))))
+        with override_flags(reader, {"z": 1}), reader.request(USER, timeout=0.5) as request:
+            assert [request.variation(key, None) for key in "az"] == ["fall", 1]
+            assert request.all_flags_state().valid
+        assert deadlines == [100.5, 100.5]
+
+    def test_it_lies_over_a_database_too(self, redis_server: RedisServer) -> None:
+        """With guesses, which are read by a deadline, from the second evaluation on."""
+        items = [flag("a", prerequisites=[needs("b")]), flag("b")]
+        redis_server.ask("HSET", "over:features", *(text for each in items for text in (each["key"], json.dumps(each))))
+        with FlagReader.from_url(f"{redis_server.url}?prefix=over") as reader:
+            with override_flags(reader, {"z": 1}):
+                for _ in range(3):
+                    assert [reader.variation(key, USER, None) for key in "az"] == ["fall", 1]
+            with override_flags(reader, {"b": 1}):
+                assert reader.variation_detail("a", USER, None).reason["kind"] == "PREREQUISITE_FAILED"
+            assert reader.variation("a", USER, None) == "fall"
 
     def test_segments_stay_in_the_state_of_the_store(self) -> None:
         reader = reader_of(flag("a", rules=[rule(in_segment("s"))]), segments=[segment("s", included=["u"])])

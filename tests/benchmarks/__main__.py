@@ -33,7 +33,7 @@ exit codes: 0 measured, whatever it was; 1 a contender gave a wrong answer; 2 wr
 """
 PART_NAMES = (
     *("cold-redis", "cold-dynamodb", "cold-dynamodb-tls", "cold-consul", "cold-consul-tls", "cold-file"),
-    *("warm", "decoding", "twenty", "all", "dynamodb-cpu", "growth", "lambda"),
+    *("warm", "decoding", "watched", "twenty", "all", "dynamodb-cpu", "growth", "lambda"),
 )
 QUICK_PARTS = tuple(name for name in PART_NAMES if not name.endswith("-tls") and name != "lambda")
 

@@ -16,6 +16,7 @@ from tests.benchmarks.scenarios import (
     PACKAGES,
     PHP,
     PUBLIC,
+    REQUEST,
     in_lambda,
     over_package,
 )
@@ -103,6 +104,8 @@ def budgets(outcomes: Mapping[str, Outcome]) -> list[Budget]:
         limit = 1.5 if key in shapes.SMALLEST else 1.8
         faster = ratio(f"decoding.{key}", OFFICIAL, LDREADER)
         at_least(f"decoding and evaluating, {title}: faster than the official SDK", limit, faster)
+    unwatched = ratio("watched.boolean", LDREADER, REQUEST)
+    at_most("neither hook nor sink, boolean: time × a Request, which knows of neither", 1.1, " ×", unwatched)
     for store, title, limit in (("redis", "Redis", 1.3), ("dynamodb", "DynamoDB", 2)):
         wall = ratio("lambda.0.1", in_lambda(LDREADER, store), EMPTY)
         at_most(f"Lambda on 0.1 of a core, cold from {title}, time × an empty handler", limit, " ×", wall)

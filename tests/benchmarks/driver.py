@@ -57,6 +57,38 @@ class Ldreader:
         return reader.all_flags_state(self._context).to_values_map()
 
 
+class LdreaderWatched(Ldreader):
+    """ldreader over texts in memory, where the option ``by`` names what watches it: a "hook", a "sink", or nothing."""
+
+    def open(self) -> Any:
+        from ldreader import FlagReader, Hook
+
+        watching: Any = {"hook": {"hooks": [Hook()]}, "sink": {"events": lambda events: None}}
+        return FlagReader(self._requester(), **watching.get(self._job["options"].get("by"), {}))
+
+    def _requester(self) -> Any:
+        from ldreader import MemoryRequester
+
+        return MemoryRequester(self._job["items"])
+
+
+class LdreaderRequest(LdreaderWatched):
+    """The same without a reader: a `Request`, whose code knows of neither hooks nor events, is made directly."""
+
+    def open(self) -> Any:
+        from ldreader import Request
+
+        requester = self._requester()
+        options: Any = {"big_segments": None, "defaults": {}, "timeout": None}
+        return lambda: Request(requester, self._context, offline=False, strict=False, **options)
+
+    def close(self, opened: Any) -> None:
+        pass
+
+    def one(self, opened: Any) -> Any:
+        return opened().variation(self._key, None)
+
+
 class Official:
     """The official SDK in daemon mode. The option ``cached`` leaves it its default cache."""
 
@@ -226,6 +258,8 @@ class OfficialDecoding:
 
 CONTENDERS: dict[str, Any] = {
     "ldreader": Ldreader,
+    "ldreader watched": LdreaderWatched,
+    "ldreader request": LdreaderRequest,
     "official": Official,
     "bare": Bare,
     "ldreader decoding": LdreaderDecoding,

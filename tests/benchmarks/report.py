@@ -14,6 +14,7 @@ PARTS = {
     "cold": "Cold: one evaluation in a new process",
     "warm": "Warm: one evaluation over a kept connection to Redis",
     "decoding": "Decoding and evaluating, no store",
+    "watched": "Hooks and events: one evaluation, texts in memory",
     "twenty": "20 flags with rules and segments in one request, from Redis",
     "all": "The state of 300 flags",
     "dynamodb-cpu": "One read from DynamoDB",

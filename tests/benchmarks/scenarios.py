@@ -22,6 +22,9 @@ PUBLIC = "ldreader, public modules"
 ONE_FILE = "ldreader, authorities in one file"
 NO_READ_AHEAD = "ldreader, no read-ahead"
 LEVELS = "ldreader, level by level"
+REQUEST = "ldreader, its Request alone"
+HOOK = "ldreader, a hook"
+SINK = "ldreader, a sink"
 OFFICIAL = "official SDK"
 CACHED = "official SDK, default cache"
 PHP = "PHP SDK"
@@ -71,6 +74,7 @@ class Scenarios:
             **cold,
             "warm": self._warm,
             "decoding": self._decoding,
+            "watched": self._watched,
             "twenty": self._twenty,
             "all": self._all,
             "dynamodb-cpu": self._dynamodb_cpu,
@@ -135,8 +139,7 @@ class Scenarios:
 
     def _decoding(self) -> Iterator[Scenario]:
         world = shapes.shapes()
-        items = {"features": world.flags, "segments": world.segments}
-        texts = {kind: {key: json.dumps(item) for key, item in items[kind].items()} for kind in items}
+        texts = _texts(world)
         for key, title in SHAPES.items():
             job = {"keys": [key], "task": "one", "items": texts}
             entries = [
@@ -145,6 +148,20 @@ class Scenarios:
                 Entry(OFFICIAL, self._driven("official decoding", job), world.answers[key]),
             ]
             yield Scenario(f"decoding.{key}", f"Decoding and evaluating, {title}", Place("none"), entries, LDREADER)
+
+    def _watched(self) -> Iterator[Scenario]:
+        world = shapes.shapes()
+        texts = _texts(_small(world))
+        for key in ("boolean", "prerequisites"):
+            job = {"keys": [key], "task": "one", "items": texts}
+            answer = world.answers[key]
+            entries = [
+                Entry(LDREADER, self._driven("ldreader watched", job), answer),
+                Entry(REQUEST, self._driven("ldreader request", job), answer),
+                Entry(HOOK, self._driven("ldreader watched", job, {"by": "hook"}), answer),
+                Entry(SINK, self._driven("ldreader watched", job, {"by": "sink"}), answer),
+            ]
+            yield Scenario(f"watched.{key}", f"Watched evaluation, {SHAPES[key]}", Place("none"), entries, LDREADER)
 
     def _twenty(self) -> Iterator[Scenario]:
         world = shapes.twenty()
@@ -329,6 +346,12 @@ def _small(world: World) -> World:
     flags = {key: flag for key, flag in world.flags.items() if key not in shapes.LARGE}
     segments = {key: segment for key, segment in world.segments.items() if key != "crowd"}
     return World(flags, segments, world.answers)
+
+
+def _texts(world: World) -> dict[str, dict[str, str]]:
+    """Its items as a requester gives them."""
+    items = {"features": world.flags, "segments": world.segments}
+    return {kind: {key: json.dumps(item) for key, item in items[kind].items()} for kind in items}
 
 
 def _milliseconds(delay: float) -> str:

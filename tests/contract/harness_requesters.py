@@ -86,7 +86,7 @@ class StreamRequester:
     def get_all(self) -> dict[str, dict[str, bytes | str | StoreError]]:
         """All items."""
         try:
-            with direct.open(self._url, timeout=10) as stream:
+            with direct.open(self._url, timeout=1) as stream:
                 for line in stream:
                     if line.startswith(b"data:"):
                         data = json.loads(line[5:])["data"]

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
@@ -187,17 +188,37 @@ class Client:
                 **({} if stale_after is None else {"stale_after": stale_after / 1000}),
             )
         self.reader = FlagReader(requester_for(config), **options)
+        self._requests: OrderedDict[str, ldreader.Request] = OrderedDict()
+        self._kept = kept_requests(config)
 
     def evaluate(self, asked: Json) -> Json:
         """One flag; by a typed method where the harness goes by types."""
-        context = Context.from_dict(asked["context"])
         kinds = {"bool": "bool_", "int": "int_", "double": "float_", "string": "string_", "any": "json_"}
         kind = kinds.get(asked.get("valueType") or "", "") if mode() == "server" else ""
-        arguments = (asked["flagKey"], context, asked.get("defaultValue"))
-        if not asked.get("detail"):
-            return {"value": getattr(self.reader, f"{kind}variation")(*arguments)}
-        detail: Json = getattr(self.reader, f"{kind}variation_detail")(*arguments).to_json_dict()
-        return detail
+        name = f"{kind}variation_detail" if asked.get("detail") else f"{kind}variation"
+        key, context, default = asked["flagKey"], Context.from_dict(asked["context"]), asked.get("defaultValue")
+        if self._kept:
+            found = getattr(self._request_for(context), name)(key, default)
+        else:
+            found = getattr(self.reader, name)(key, context, default)
+        answer: Json = found.to_json_dict() if asked.get("detail") else {"value": found}
+        return answer
+
+    def _request_for(self, context: Context) -> ldreader.Request:
+        """The request for a context; the one that was used least recently ends where there are too many."""
+        name = context.to_json_string()
+        if name not in self._requests:
+            self._requests[name] = self.reader.request(context)
+        self._requests.move_to_end(name)
+        while len(self._requests) > self._kept:
+            self._requests.popitem(last=False)[1].close()
+        return self._requests[name]
+
+    def close(self) -> None:
+        """Ends the requests and the reader."""
+        for kept in self._requests.values():
+            kept.close()
+        self.reader.close()
 
     def evaluate_all(self, asked: Json) -> Json:
         """All flags."""
@@ -291,6 +312,18 @@ COMMANDS = {
     "migrationVariation": Client.migration_variation,
     "migrationOperation": Client.migration_operation,
 }
+
+
+def kept_requests(config: Json) -> int:
+    """How many requests a client keeps; 0 where each evaluation is a request of its own.
+
+    The harness wants memberships in big segments to be kept, so many and for so long. Here a request is what keeps
+    them, so an application that wants the same keeps its requests; where memberships are to expire, this one does not.
+    """
+    big_segments = config.get("bigSegments")
+    if not big_segments or big_segments.get("userCacheTimeMs") is not None:
+        return 0
+    return big_segments.get("userCacheSize") or 1000
 
 
 def requester_for(config: Json) -> Any:
@@ -397,8 +430,7 @@ def command(name: str) -> Any:
 @app.delete("/clients/<name>")
 def close(name: str) -> Response:
     """The end of a client."""
-    client = clients.pop(name)
-    client.reader.close()
+    clients.pop(name).close()
     return Response(status=204)
 
 
