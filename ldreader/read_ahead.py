@@ -60,7 +60,8 @@ class ReadAhead:
     ) -> None:
         """Notes what an evaluation of the flag needed in the end, and what it met on the way.
 
-        ``sizes`` has the bytes of each item that was found; one above the limit is not fetched on a guess.
+        ``sizes`` has the bytes of each item that was found, and 0 for one that was fetched on a guess in vain. What it
+        does not have was not asked for, which says nothing about it. One above the limit is not fetched on a guess.
         """
         own = (FEATURES, flag_key)
         known = self._known.get(flag_key)
@@ -68,7 +69,11 @@ class ReadAhead:
             if not met and len(needed) == 1 and own in needed:
                 return
             known = {}
-        keep = [ref for ref, count in known.items() if count.after(ref in needed) and 0 < sizes.get(ref, 0) <= limit]
+        keep = [
+            ref
+            for ref, count in known.items()
+            if count.after(ref in needed) and 0 < sizes.get(ref, count.size) <= limit
+        ]
         new = [
             ref
             for ref in (needed if not met else {**met, **needed})
@@ -81,21 +86,24 @@ class ReadAhead:
         room = BYTES_PER_FLAG
         learned: dict[ItemRef, _Count] = {}
         for ref in (*keep, *new):
-            room -= sizes[ref]
+            count = known.get(ref) or _Count()
+            count.size = sizes.get(ref, count.size)
+            room -= count.size
             if len(learned) < REFS_PER_FLAG and room >= 0:
-                learned[ref] = known.get(ref) or _Count()
+                learned[ref] = count
         if flag_key not in self._known and len(self._known) >= FLAGS:
             self._known = {}  # to be learned anew; in one step, because other threads are reading it
         self._known[flag_key] = learned
 
 
 class _Count:
-    """How many evaluations in a row did without an item."""
+    """How many evaluations in a row did without an item, and how large it was when it was last learned."""
 
-    __slots__ = ("idle",)
+    __slots__ = ("idle", "size")
 
     def __init__(self) -> None:
         self.idle = 0
+        self.size = 0
 
     def after(self, needed: bool) -> bool:
         """False when an evaluation that needed the item, or did not, was one too many without it."""

@@ -37,6 +37,9 @@ GUESS_LIMIT = 65536
 """Bytes of an item that is still fetched on a guess, where the requester has no ``guess_limit`` of its own."""
 
 
+GUESSES = 100
+"""Items on a guess in one read, at which no more flags' guesses are added: as many as DynamoDB takes in one batch."""
+
 QUICKLY = 0.1
 """Seconds in which a read may fail without having been waited for."""
 
@@ -402,7 +405,7 @@ class Request:
             return guesses
         for kind, key in refs:
             known = self._read_ahead.guesses(key) if kind == FEATURES else ()
-            if known and self._guess_limit():
+            if known and len(guesses) < GUESSES and self._guess_limit():
                 guesses.update((ref, None) for ref in known if ref not in self._items)
         if guesses:
             for ref in refs:
@@ -442,9 +445,13 @@ class Request:
             # Half of the time that a read may take; a failure leaves the other half for a read without guesses.
             patience: float | None = getattr(self._requester, "timeout", None)
             begin = time.monotonic()
-            found = self._ask([*wanted, *guesses], patience and begin + patience)
+            half = patience and begin + patience
+            if half and self._deadline is not None:
+                half = min(half, (begin + self._deadline) / 2)
+            found = self._ask([*wanted, *guesses], half)
             if self._failure is None:
                 for ref in guesses:
+                    self._sizes.setdefault(ref, 0)
                     text = found.get(ref)
                     if not isinstance(text, StoreError):
                         self._put(ref, text)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import ldreader
+from tests.aws import DynamoDBServer
+from tests.consul_agent import ConsulAgent
 from tests.servers import RedisServer
 
 PROJECT = Path(__file__).parent.parent
@@ -424,6 +426,37 @@ class TestAColdEvaluationOverTheWire:
             *("ldreader.bucketing", "ldreader.operators", "ldreader.read_ahead"),
             *("ldreader.requesters.redis", "ldreader.wire", "ldreader.wire.connection", "ldreader.wire.resp"),
         }
+
+    def test_from_consul(self, consul_server: ConsulAgent) -> None:
+        consul_server.put("cold/features/a", self.FLAG.encode())
+        answer, threads, loaded = cold(A_READER, f"consul://127.0.0.1:{consul_server.port}?prefix=cold")
+        assert (answer, threads) == ("7", 1)
+        assert {name for name in loaded if not name.startswith("ldreader")} - CHEAP == set()
+        assert {name for name in loaded if name.startswith("ldreader")} - OF_EVERY_EVALUATION == {
+            *("ldreader.bucketing", "ldreader.operators", "ldreader.read_ahead"),
+            *("ldreader.requesters.consul", "ldreader.wire", "ldreader.wire.connection", "ldreader.wire.http"),
+        }
+
+    def test_from_dynamodb(self, dynamodb: DynamoDBServer) -> None:
+        dynamodb.create_table("cold")
+        table = dynamodb.resource().Table("cold")
+        table.put_item(Item={"namespace": "features", "key": "a", "version": 1, "item": self.FLAG})
+        answer, threads, loaded = cold(A_READER, dynamodb.url("cold"))
+        assert (answer, threads) == ("7", 1)
+        hashes = {"_sha2", "_sha256"}  # the one or the other by the release of Python
+        assert {name for name in loaded if not name.startswith("ldreader")} - CHEAP - hashes == set()
+        assert {name for name in loaded if name.startswith("ldreader")} - OF_EVERY_EVALUATION == {
+            *("ldreader.bucketing", "ldreader.operators", "ldreader.read_ahead"),
+            *("ldreader.requesters.dynamodb", "ldreader.requesters.membership", "ldreader.wire"),
+            *("ldreader.wire.connection", "ldreader.wire.credentials", "ldreader.wire.http", "ldreader.wire.sigv4"),
+        }
+
+    @pytest.mark.parametrize("url", ["rediss://127.0.0.1:1", "consul+https://127.0.0.1:1", "dynamodb://flags"])
+    def test_tls_is_loaded_when_it_is_first_needed(self, aws_environment: None, url: str) -> None:
+        opened = "from ldreader import FlagReader\nFlagReader.from_url(sys.argv[1])\nprint()\nreport()\n"
+        _, _, loaded = cold(opened, url)
+        assert "ldreader.wire.connection" in loaded
+        assert {"ssl", "_ssl", "socket"} & loaded == set()
 
     def test_from_redis_in_a_lambda_handler(self, redis_url: str) -> None:
         answer, threads, loaded = cold(A_LAMBDA_HANDLER, redis_url)

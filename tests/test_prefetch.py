@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ldreader import FlagReader, StoreError
+from ldreader import Context, FlagReader, StoreError
 from ldreader.read_ahead import BYTES_PER_FLAG, FLAGS, IDLE, KEY_LIMIT, REFS_PER_FLAG, ReadAhead
 from tests import worlds
 from tests.flags import (
@@ -214,6 +214,20 @@ class TestReadAhead:
             reader.variation("flag", context, None)
         both = [*features("flag"), *segments("s")]
         assert requester.rounds == [features("flag"), features("flag"), segments("s"), both, both]
+
+    def test_what_was_not_asked_for_stays_known(self) -> None:
+        """As when the flag came along with another, or while another thread learned."""
+        beta = flag("flag", rules=[rule(clause("plan", "in", "beta"), in_segment("s"))])
+        requester, reader = guessing(flag("above", prerequisites=[needs("flag")]), beta, segments=[everyone("s")])
+        insider = {"kind": "user", "key": "u", "plan": "beta"}
+        for context in (USER, insider):
+            reader.variation("flag", context, None)
+        reader.variation("above", USER, None)
+        with reader.request(USER) as request:
+            assert [request.variation(key, None) for key in ("above", "flag")] == ["fall", "fall"]
+        requester.rounds.clear()
+        assert reader.variation("flag", insider, None) == "match"
+        assert requester.rounds == [[*features("flag"), *segments("s")]]
 
     def test_what_was_met_and_not_needed_in_the_end_is_guessed_too(self) -> None:
         """It would be fetched on that level without guesses as well."""
@@ -496,6 +510,23 @@ class TestTheBounds:
         assert list(read_ahead.guesses(str(FLAGS))) == segments("s0")
 
 
+def test_one_read_has_the_guesses_of_so_many_flags_and_no_more() -> None:
+    flags = [
+        flag(f"flag-{number}", rules=[rule(clause("", "segmentMatch", f"{number}-{each}")) for each in range(30)])
+        for number in range(6)
+    ]
+    segments = [segment(f"{number}-{each}") for number in range(6) for each in range(30)]
+    requester = Guessing(store(*flags, segments=segments))
+    reader = FlagReader(requester)
+    for _ in range(2):
+        requester.rounds.clear()
+        with reader.request(Context.create("ada")) as request:
+            request.prefetch(*(flag["key"] for flag in flags))
+    first, second = requester.rounds
+    assert len(first) == 6 + 4 * 30  # four flags have 120, which is enough
+    assert len(second) == 2 * 30
+
+
 class Bounded(Guessing):
     """One that takes a deadline, and time."""
 
@@ -545,7 +576,7 @@ class TestTheDeadline:
         requester.most = 1
         requester.deadlines.clear()
         assert reader.request(USER, timeout=3).variation("0", None) == "fall"
-        assert requester.deadlines == [102.0, 103.0, 103.0]
+        assert requester.deadlines == [101.5, 103.0, 103.0]
 
     def test_a_store_of_big_segments_is_told_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(time, "monotonic", lambda: 100.0)

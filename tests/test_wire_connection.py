@@ -184,6 +184,15 @@ class TestAKeptConnection:
         assert time.monotonic() - began <= 3 * BOUND / 2 + MARGIN
         endpoint.close()
 
+    def test_does_so_when_a_deadline_ends_the_wait(self, lines: Lines) -> None:
+        endpoint = lines.endpoint(PATIENCE)
+        self.several(endpoint, 3)
+        lines.how = dict.fromkeys(range(3), is_silent)
+        with pytest.raises(TimeoutError):
+            ask(endpoint, deadline=time.monotonic() + BOUND)
+        assert ask(endpoint, deadline=time.monotonic() + PATIENCE / 2) == "3:x"
+        endpoint.close()
+
     def test_whose_reply_has_begun_in_time_has_the_whole_time_to_finish(self, lines: Lines) -> None:
         endpoint = lines.endpoint(BOUND)
         assert ask(endpoint) == "0:x"
@@ -231,6 +240,16 @@ class TestAKeptConnection:
         endpoint = lines.endpoint()
         assert [ask(endpoint), ask(endpoint)] == ["0:x", "1:x"]
         endpoint.close()
+
+    def test_nor_is_one_on_which_more_came_with_the_end_of_a_large_reply(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.sendall(b"x" * 100_000 + b"more")
+            connection = Connection(lambda: ours)
+            connection.end = connection.prolonged = time.monotonic() + PATIENCE
+            assert connection.exactly(100_000) == b"x" * 100_000
+            assert not connection.rest()
+            connection.close()
 
     @pytest.mark.parametrize("clock_that_goes_on", ["slept", "frozen", "set_back"])
     def test_is_not_trusted_for_ever_whichever_clock_tells(

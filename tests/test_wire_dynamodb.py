@@ -360,7 +360,8 @@ class TestTheCredentialsOfAContainer:
     def later(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         """Lets so many seconds pass, by the clock of the world alone: as for a process that was frozen."""
         passed = [0.0]
-        own = SimpleNamespace(time=lambda: time.time() + passed[0], strftime=time.strftime, gmtime=time.gmtime)
+        own = SimpleNamespace(**{name: getattr(time, name) for name in ("monotonic", "strftime", "gmtime")})
+        own.time = lambda: time.time() + passed[0]
         monkeypatch.setattr(credentials, "time", own)
 
         def let_pass(seconds: float) -> None:
@@ -417,6 +418,20 @@ class TestTheCredentialsOfAContainer:
         lender.lasts = 7200
         assert read(requester) == FOUND
         assert self.keys_used(nowhere) == ["LENT1"] * 5 + ["LENT5"]
+        requester.close()
+
+    def test_an_endpoint_that_hangs_leaves_time_to_read_with_the_old_ones(
+        self, nowhere: Proxy, lender: Lender, later: Callable[[float], None]
+    ) -> None:
+        requester = wire(nowhere.port, 5)
+        read(requester)
+        later(3400)
+        over = threading.Event()
+        lender.proxy.instead = lambda sent: lender.lend(sent) if over.wait(30) else Answer(500, {}, b"")
+        try:
+            assert read(requester, time.monotonic() + 1) == FOUND
+        finally:
+            over.set()
         requester.close()
 
     @pytest.mark.parametrize(

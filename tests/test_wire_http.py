@@ -212,6 +212,7 @@ NONSENSE = {
     "a chunk without a size": CHUNKS + b"\r\nok\r\n",
     "a chunk whose size is no number": CHUNKS + b"ok\r\nok\r\n",
     "a chunk below nothing": CHUNKS + b"-2\r\nok\r\n",
+    "a chunk whose size is as in a program": CHUNKS + b"0x2\r\nok\r\n0\r\n\r\n",
     "a chunk that is longer than it says": CHUNKS + b"1\r\nok\r\n0\r\n\r\n",
     "a chunk that is as long as no reply": CHUNKS + b"f" * 5000 + b"\r\n",
 }

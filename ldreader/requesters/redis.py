@@ -273,22 +273,23 @@ def unusable() -> ConfigurationError:
 
 def unanswered(reason: str) -> StoreError:
     """The error for a Redis that did not answer."""
-    return StoreError(f"Redis did not answer: {_no_arguments(reason)}; is it running, and is the store URL right?")
+    return StoreError(f"Redis did not answer: {no_arguments(reason)}; is it running, and is the store URL right?")
 
 
 def refused_login(reason: str) -> StoreError:
     """The error for a user or password that is wrong or lacks."""
-    return StoreError(f"Redis refused the user name or password: {_no_arguments(reason)}")
+    return StoreError(f"Redis refused the user name or password: {no_arguments(reason)}")
 
 
 def refused(reason: str) -> StoreError:
     """The error for what Redis will not do, though it answers."""
-    error = StoreError(f"Redis refused to read: {_no_arguments(reason)}")
+    error = StoreError(f"Redis refused to read: {no_arguments(reason)}")
     error.answered = True
     return error
 
 
-def _no_arguments(reason: str) -> str:
+def no_arguments(reason: str) -> str:
+    """What Redis said, without what it quotes."""
     # A server on which AUTH has been renamed quotes the password that came with it.
     return reason.partition(", with args")[0]
 

@@ -6,7 +6,17 @@ import time
 
 from ..errors import ConfigurationError, StoreError
 from . import client_package, host_and_port, unknown, unquote
-from .redis import GUESS_LIMIT, OF_A_CLUSTER, OWN_OPTIONS, TIMEOUTS, refused, refused_login, unanswered, unusable
+from .redis import (
+    GUESS_LIMIT,
+    OF_A_CLUSTER,
+    OWN_OPTIONS,
+    TIMEOUTS,
+    no_arguments,
+    refused,
+    refused_login,
+    unanswered,
+    unusable,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -343,6 +353,7 @@ def _unanswered(error: Exception) -> StoreError:
 def _refused(error: Exception) -> StoreError:
     import redis
 
+    error.args = (no_arguments(str(error)), *error.args[1:])  # it shows as the cause, too
     moved = isinstance(error, redis.exceptions.AskError)
     refusal = refused(f"moved to {_line(error)}{OF_A_CLUSTER}" if moved else _line(error))
     refusal.__cause__ = error

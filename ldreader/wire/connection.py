@@ -90,9 +90,10 @@ class Endpoint:
                 reply = talk(connection)
             except OSError:
                 connection.close()
+                if not connection.heard:
+                    self.close()  # those kept beside it have slept as long
                 if connection.heard or time.monotonic() >= end:
                     raise
-                self.close()  # those kept beside it have slept as long
             except BaseException:
                 connection.close()  # what is left of the reply would be taken for the next
                 raise
@@ -154,7 +155,6 @@ class Endpoint:
                 # An address that is silent leaves time for the others.
                 _connect(connected, address, now + (end - now) / left)
                 connected.setsockopt(module.IPPROTO_TCP, module.TCP_NODELAY, 1)
-                connected.setsockopt(module.SOL_SOCKET, module.SO_KEEPALIVE, 1)
                 break
             except OSError:
                 if left == 1:
@@ -276,9 +276,10 @@ class Connection:
             return data
         pieces = [self._buffer[self._at :]]
         self._buffer, self._at = b"", 0
-        while count - have >= _PIECE:
-            # No more than that, so that a large text is not copied once more to cut off what follows.
-            piece = self._receive(min(count - have, _LARGE_PIECE))
+        while count - have > _PIECE:
+            # Not all of it, so that a large text is not copied once more to cut off what follows, and what follows is
+            # seen with the rest.
+            piece = self._receive(min(count - have - 1, _LARGE_PIECE))
             have += len(piece)
             pieces.append(piece)
         while have < count:

@@ -124,8 +124,9 @@ class Container:
                 if abs(now - self._tried) < TRIED_AGAIN_AFTER:
                     return keys
                 self._tried = now
+                begin = time.monotonic()
                 try:
-                    return self._fetch(end)
+                    return self._fetch(begin + (end - begin) / 2)  # the rest is for what they are wanted for
                 except NoCredentials:
                     return keys
         return self._fetch(end)

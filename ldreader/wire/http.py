@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 HEADERS_LIMIT = 200
 """Lines that the head of a response may have, its interim responses included."""
 
+_HEXADECIMAL = b"0123456789abcdefABCDEF"
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/"
 
 
@@ -139,12 +140,10 @@ def _body(connection: Connection, status: int, headers: dict[str, str]) -> bytes
 def _chunks(connection: Connection) -> bytes:
     pieces = []
     while True:
-        try:
-            size = int(connection.line().partition(b";")[0].strip(), 16)
-        except ValueError:
-            size = -1
-        if size < 0:
+        digits = connection.line().partition(b";")[0].strip()
+        if not digits or digits.strip(_HEXADECIMAL):
             raise MalformedReply("a chunk whose size is no number")
+        size = int(digits, 16)
         if size == 0:
             break
         pieces.append(connection.text(size))

@@ -129,7 +129,8 @@ def _reply(connection: Connection, nesting: int = 0) -> Any:
             raise MalformedReply("arrays in arrays without an end")
         return None if count is None else [_reply(connection, nesting + 1) for _ in range(count)]
     if kind == b"-":
-        return Refusal(rest.decode("utf-8", "replace"))
+        # A server on which AUTH has been renamed quotes the password that came with it.
+        return Refusal(rest.decode("utf-8", "replace").partition(", with args")[0])
     if kind == b"+":
         return rest.decode("utf-8", "replace")
     if kind == b":" and rest.removeprefix(b"-").isdigit() and len(rest) <= DIGITS:

@@ -18,6 +18,7 @@ _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 _NO_KEY = (None, (b"", b""))
+# Of the process, not of a reader: the key is the same for all of them, and making it is half of the signing.
 _last_key: tuple[tuple[str, tuple[str, ...]] | None, tuple[bytes, bytes]] = _NO_KEY
 
 
