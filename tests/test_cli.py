@@ -83,7 +83,9 @@ class Cli:
 
 def surroundings(**environment: str) -> dict[str, str]:
     """The environment of a process that can import ldreader."""
-    return {**os.environ, "PYTHONPATH": str(PROJECT), **environment}
+    # Unbuffered, nothing would be left to write at exit.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**kept, "PYTHONPATH": str(PROJECT), **environment}
 
 
 def one_line(text: str) -> str:
@@ -779,6 +781,43 @@ class TestProcess:
         assert done.returncode == 2
         assert done.stderr.startswith("ldreader: cannot write the result: ")
         assert done.stderr.count("\n") == 1
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+    @pytest.mark.parametrize("redirection", ["2> /dev/full", "2>&-"])
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    @pytest.mark.parametrize(
+        ("words", "code", "out"),
+        [
+            ("test nowhere --context ada", 3, ""),
+            ("variation nowhere --context ada --default 1", 3, "1\n"),
+            ("variation yes --context -", 5, "true\nnull\ntrue\n"),
+            ("variation", 2, ""),
+        ],
+    )
+    def test_where_nobody_hears_what_is_wrong_the_exit_code_still_tells(
+        self, store: str, redirection: str, unbuffered: str, words: str, code: int, out: str
+    ) -> None:
+        script = f"{shlex.join([sys.executable, '-m', 'ldreader'])} {words} {redirection}"
+        variables = surroundings(LDREADER_STORE=store, PYTHONUNBUFFERED=unbuffered)
+        done = subprocess.run(
+            ["sh", "-c", script], env=variables, input="ada\n\neve\n", stdout=subprocess.PIPE, text=True, timeout=60
+        )
+        assert (done.returncode, done.stdout) == (code, out)
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["--store=redis://:se@cret@h/0", "variation", "yes"],
+            ["all", "redis://:se@cret@h/0", "--context", "ada"],
+            ["redis://:se@cret@h/0"],
+            ["all", "--with-reasons=redis://:se@cret@h/0"],
+            ["all", '{"kind": "user", "key": "cret"}'],
+        ],
+    )
+    def test_a_store_or_a_context_in_the_wrong_place_does_not_show_its_secrets(
+        self, cli: Cli, words: list[str]
+    ) -> None:
+        assert "cret" not in cli.fails(2, *words)
 
     def test_a_name_with_a_line_break_does_not_break_the_line(self, cli: Cli, store: str) -> None:
         for words in (("--context", "@no\nwhere"), ("--contxt\n", "ada")):

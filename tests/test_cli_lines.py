@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 
+from ldreader import FlagReader, StoreError
 from ldreader.cli import lines, main
 from tests.benchmarks.network import Network
 from tests.servers import PATIENCE, RedisServer, free_port, until
@@ -127,7 +128,7 @@ class TestAnswers:
         result = run("@ada\n[1]\n ada\nada ", "variation", "who", "--store", store)
         assert result == (0, ["ada", "ada", "anyone", "anyone"], "")
 
-    @pytest.mark.parametrize("given", ["ada\neve", "ada\r\neve\r\n", "\ufeffada\neve\n"])
+    @pytest.mark.parametrize("given", ["ada\neve", "ada\r\neve\r\n", "\ufeffada\neve\n", "ada\n\ufeffada\n"])
     def test_lines_of_other_systems_are_read_too(self, store: str, given: str) -> None:
         assert run(given, "variation", "who", "--store", store) == (0, ["ada", "anyone"], "")
 
@@ -291,6 +292,38 @@ class TestTheStore:
         assert second.startswith("ldreader: line 2: ")
         assert third == "ldreader: stopped after line 6: the store did not answer 5 lines in a row"
         assert last == "ldreader: 6 of 6 lines have no answer, or not all of it"
+
+    def test_it_is_left_alone_for_a_while_before_it_is_asked_again(
+        self, store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        pauses: list[float] = []
+        monkeypatch.setattr(lines, "time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
+        given = iter([b"ada\n", b"\n", b"\n", b"ada\n", b"\n"])  # a line that is no context does not ask it
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=given, isatty=lambda: False))
+        assert main(["variation", "who", "--store", "file:/nowhere.json", "--context", "-"]) == 5
+        assert pauses == [lines.PAUSE]
+
+    def test_a_line_with_some_answer_is_none_without_the_store(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        class Half:
+            def get_many(self, refs: Any) -> dict[Any, Any]:
+                return {ref: StoreError("too big") if ref[1] == "big" else '{"on": false}' for ref in refs}
+
+        monkeypatch.setattr(lines, "PAUSE", 0.0)
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=iter([b"ada\n"] * 9), isatty=lambda: False))
+        reader = FlagReader(Half(), strict=True)  # type: ignore[arg-type]
+        monkeypatch.setattr(reader, "close", lambda: None)
+        assert main(["variation", "big", "small", "--context", "-"], reader=reader) == 4
+        assert capsys.readouterr().out.count("\n") == 9
+
+    def test_flags_named_twice_count_once(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(lines, "PAUSE", 0.0)
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=iter([b"ada\n"] * 9), isatty=lambda: False))
+        assert main(["variation", "who", "who", "--store", "file:/nowhere.json", "--context", "-"]) == 4
+        assert capsys.readouterr().out.count("\n") == lines.GIVE_UP
 
     def test_one_that_fails_now_and_then_is_asked_to_the_end(
         self, store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -64,7 +64,7 @@ class Shell:
         self.name = name
         self.directory = directory / "place"
         (self.directory / "folder").mkdir(parents=True)
-        for file in ("flags.json", "context.json", "with blank.json", "folder/inner.json"):
+        for file in ("flags.json", "context.json", "with blank.json", "folder/inner.json", "at@home.json"):
             (self.directory / file).touch()
         start = directory / "start"
         start.write_text(f"{COMMAND[name]}\n{script(name)}", encoding="utf-8")
@@ -138,6 +138,7 @@ class TestKeys:
             ("variation --context @con\tflag", "variation --context @context.json flag"),
             ("variation --context=@con\tflag", "variation --context @context.json flag"),
             ("variation --context @fol\tinn\t", "variation --context @folder/inner.json"),
+            ("variation --context @at@\t", "variation --context @at@home.json"),
             ("variation --context @wi\t", "variation --context @with*blank.json"),
             ("all --store file:wi\t--deta\t", "all --store file:with*blank.json --details-only-for-tracked-flags"),
             ("variation one two --det\t", "variation one two --detail"),
@@ -149,6 +150,10 @@ class TestKeys:
     )
     def test_what_is_begun_is_completed(self, shell: Shell, keys: str, words: str) -> None:
         assert shell.words(keys) == [word.replace("*", " ") for word in words.split()]
+
+    def test_a_variable_that_is_typed_is_still_one(self, shell: Shell) -> None:
+        path = "flags.json" if shell.name != "fish" else "fl"  # which completes nothing behind one
+        assert shell.words("all --store file:$PWD/fl\t")[2] == f"file:{shell.directory}/{path}"
 
     @pytest.mark.parametrize(
         "line",

@@ -20,8 +20,10 @@ from flask import (
     Blueprint,
     Flask,
     Response,
+    abort,
     render_template_string,
     request,
+    send_file,
     stream_template_string,
     stream_with_context,
 )
@@ -506,6 +508,23 @@ class TestStreaming:
 
             return Response(stream_with_context(lines()))
 
+        @app.get("/wrapped")
+        def wrapped() -> Response:
+            first = flags.request
+            flags.variation("on", "")
+
+            def lines() -> Iterator[str]:
+                yield f"{flags.request is first}\n"
+                yield f"{flags.variation('for-ada', '')}\n"
+
+            return Response(map(str.upper, stream_with_context(lines())))
+
+        @app.get("/passed")
+        def passed() -> Response:
+            request = flags.request
+            request.variation("on", "")
+            return Response((request.variation("for-ada", "").encode() for _ in range(2)), direct_passthrough=True)
+
         @app.get("/late")
         def late() -> Response:
             return Response(stream_with_context(f"{flags.variation('for-ada', '')}\n" for _ in range(2)))
@@ -526,6 +545,28 @@ class TestStreaming:
         with app.test_client().get("/stream?user=ada") as response:
             assert response.get_data(as_text=True) == "True\nmatch\n"
         assert sink.keys == [["on", "for-ada"]]
+
+    def test_so_it_is_in_an_iterator_of_another_kind(self, app: Flask, sink: Sink) -> None:
+        with app.test_client().get("/wrapped?user=ada") as response:
+            assert response.get_data(as_text=True) == "TRUE\nMATCH\n"
+        assert sink.keys == [["on", "for-ada"]]
+
+    def test_a_stream_that_is_passed_through_ends_it_too(self, app: Flask, sink: Sink) -> None:
+        with app.test_client().get("/passed?user=ada") as response:
+            assert response.data == b"matchmatch"
+        assert sink.keys == [["on", "for-ada", "for-ada"]]
+
+    @pytest.mark.parametrize("answer", [lambda: abort(404), lambda: send_file(__file__)], ids=["an error", "a file"])
+    def test_what_is_no_stream_ends_before_it_is_sent(
+        self, app: Flask, sink: Sink, answer: Callable[[], Response]
+    ) -> None:
+        @app.get("/answer")
+        def view() -> Response:
+            app.view_functions["home"]()
+            return answer()
+
+        with app.test_client().get("/answer?user=ada"):
+            assert sink.keys == [["for-ada"]]
 
     def test_flags_may_be_asked_for_there_first(self, app: Flask, sink: Sink) -> None:
         with app.test_client().get("/late?user=ada") as response:
@@ -741,6 +782,24 @@ class TestCommands:
         assert self.invoke(app, "variation", "nowhere", "--context", "ada", "--default", "1")[:2] == (3, "5\n")
         assert requester.rounds
         assert sink.batches == []
+
+    def test_they_leave_its_reader_open(self) -> None:
+        class Closed(CountingRequester):
+            def close(self) -> None:
+                raise AssertionError("closed")
+
+        app = application(extension(), FlagReader(Closed(store(ON))))
+        assert self.invoke(app, "variation", "on", "--context", "ada") == (0, "true\n", "")
+
+    def test_many_contexts_take_one_round_trip_each(self) -> None:
+        class Guessing(CountingRequester):
+            guess_limit = 65536
+
+        requester = Guessing(store(flag("top", prerequisites=[needs("on")]), ON))
+        app = application(extension(), FlagReader(requester))
+        words = ["flags", "variation", "top", "--context", "-"]
+        assert app.test_cli_runner().invoke(args=words, input="ada\n" * 5).exit_code == 0
+        assert len(requester.rounds) == 2 + 4  # the first does not know yet where the flag leads to
 
     def test_a_store_that_is_named_wins(self) -> None:
         app = application(extension(reader_of()))

@@ -90,7 +90,7 @@ PACKAGES = {
     "requesters.hurry": {"urllib3"},
     "requesters.python_consul": {"requests"},
     "requesters.yaml": {"yaml"},
-    "integrations.flask": {"click", "flask", "markupsafe"},
+    "integrations.flask": {"click", "flask", "markupsafe", "werkzeug"},
     "integrations.aws_lambda": {"snapshot_restore_py"},
     "testing": {"pytest"},
 }

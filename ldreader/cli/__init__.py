@@ -57,9 +57,14 @@ def main(argv: Sequence[str] | None = None, *, reader: FlagReader | None = None)
         return USAGE
 
 
-def complain(error: object) -> None:
-    """Says what is wrong, in one line on stderr."""
-    print("ldreader:", " ".join(str(error).splitlines()), file=sys.stderr)
+def complain(error: object, program: str = "ldreader") -> None:
+    """Says what is wrong, in one line on stderr; where nobody can be told, the exit code still tells."""
+    if sys.stderr is None:  # ``print`` would take stdout in its place
+        return
+    try:
+        print(f"{program}:", " ".join(str(error).splitlines()), file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = None  # else the interpreter tries once more at exit, and ends with a code of its own
 
 
 def exit_code(error: LdreaderError) -> int:

@@ -54,13 +54,18 @@ _ldreader() {
     COMPREPLY=("${COMPREPLY[@]#"$cut"}")
 }
 _ldreader_files() {
-    local path
+    local path typed rest folders=$'\n'$(compgen -d -- "$2")$'\n'
     while IFS= read -r path; do
-        if [[ -d $path ]]; then
-            path=$path/
+        # What was typed stays as it is: bash is to expand the "$" in it.
+        typed=$2
+        [[ $path == "$2"* ]] || typed=
+        rest=${path#"$typed"}
+        [[ -z $rest ]] || printf -v rest %q "$rest"
+        if [[ $folders == *$'\n'"$path"$'\n'* ]]; then
+            rest=$rest/
             compopt -o nospace 2>/dev/null
         fi
-        COMPREPLY+=("$1$(printf %q "$path")")
+        COMPREPLY+=("$1$typed$rest")
     done < <(compgen -f -- "$2")
 }
 _ldreader_stores() {

@@ -50,10 +50,10 @@ def answer(options: Options) -> int:
     in_a_row = 0
     with reader_of(options, read_ahead=None) as reader, _Report() as report:
         for number, line in enumerate(_input(), 1):
-            if in_a_row:
-                time.sleep(PAUSE)
             try:
                 context = _context(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+                if in_a_row:
+                    time.sleep(PAUSE)
                 text, errors = answers.of(reader, context)
                 lacks_the_store = len(errors) == answers.asked and all(isinstance(each, StoreError) for each in errors)
                 in_a_row = in_a_row + 1 if lacks_the_store else 0

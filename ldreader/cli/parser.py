@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import re
 
 from .. import __version__
+from . import USAGE, complain
 from .options import COMMANDS, OPTIONS, POSITIONALS
 
 TYPE_CHECKING = False
@@ -57,8 +58,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _wrong(program: str, message: str) -> NoReturn:
     """Says in one line what is wrong with the command line, and ends."""
-    print(f"{program}: {' '.join(message.splitlines())}; see '{program} --help'", file=sys.stderr)
-    raise SystemExit(2)
+    # What stands in the wrong place may be a store's URL with a password, or a context.
+    message = re.sub(r"\{.*\}", "{…}", re.sub(r"://\S*@", "://…@", message), flags=re.DOTALL)
+    complain(f"{message}; see '{program} --help'", program)
+    raise SystemExit(USAGE)
 
 
 def _parser() -> _Parser:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -28,6 +28,7 @@ import flask
 from flask import Flask, Response, current_app, g, has_request_context
 from flask.cli import AppGroup, with_appcontext
 from markupsafe import Markup
+from werkzeug.wsgi import ClosingIterator
 
 from .. import log
 from ..cli import main
@@ -175,7 +176,7 @@ class Flags:
         """A decorator for views that are there only where all these flags are true.
 
         Elsewhere the answer is 404, or a redirect to that endpoint, or to that URL when it has a slash in it. Flags
-        that cannot be evaluated count as false.
+        that cannot be evaluated count as false, unless the reader's ``defaults`` have them.
 
         Raises:
             ConfigurationError: No flag is named.
@@ -263,12 +264,15 @@ def _use() -> _Use:
 
 
 def _keep_while_streaming(response: Response) -> Response:
-    use = _use()
+    use, stream = _use(), response.response
     # Since Flask 3.1.2 the contexts end before a stream begins, and come back for it. Not ``is_streamed``, which is
-    # true of pages of errors too.
-    use.streams = isinstance(response.response, Generator)
+    # true of pages of errors too: of them, Werkzeug makes a closing iterator. What is passed through is a file, mostly.
+    kind = Generator if response.direct_passthrough else Iterator
+    use.streams = isinstance(stream, kind) and not isinstance(stream, ClosingIterator)
     if use.streams:
         response.call_on_close(use.close)
+        if response.direct_passthrough:  # a server closes what it is given, which is not the response
+            response.response = ClosingIterator(stream, use.close)  # type: ignore[arg-type]
     return response
 
 
@@ -331,7 +335,6 @@ class _ReaderOfCommands(FlagReader):
         vars(self).update(vars(reader))
         self._strict = True
         self._observers = None
-        self._read_ahead = None
 
     def close(self) -> None:
         """Leaves the application's reader open."""
