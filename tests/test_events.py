@@ -35,6 +35,7 @@ from ldreader import (
     WrongType,
 )
 from ldreader.migrations import Operation, Origin
+from ldreader.sampling import sampled
 from tests import worlds
 from tests.flags import USER, Item, clause, flag, in_segment, needs, reader_of, rule, store
 
@@ -364,6 +365,14 @@ class TestSampling:
                 request.variation("flag", None)
         assert 400 < len(sink.events) < 600
         assert {event["samplingRatio"] for event in sink.events} == {4}
+
+    def test_processes_that_began_with_the_same_state_keep_different_ones(self) -> None:
+        """As environments do that Lambda restored from one snapshot."""
+        kept = []
+        for _ in range(2):
+            random.seed(7)
+            kept.append([sampled(2) for _ in range(200)])
+        assert kept[0] != kept[1]
 
     def test_each_flag_is_sampled_by_its_own_ratio(self, sink: Sink) -> None:
         flags = [

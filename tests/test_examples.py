@@ -200,7 +200,9 @@ class TestTheTemplateOfTheLambdaHandler:
     def test_the_layer_is_the_one_that_is_made(self) -> None:
         made = re.search(r"^layer: .*: (build/\S+\.zip)$", (PROJECT / "Makefile").read_text("utf-8"), re.MULTILINE)
         assert made is not None
-        assert f"ContentUri: ../{made[1]}\n" in sam.TEMPLATE.read_text(encoding="utf-8")
+        template = sam.TEMPLATE.read_text(encoding="utf-8")
+        assert f"ContentUri: ../{made[1]}\n" in template
+        assert f"make layer PYTHON={self.FUNCTION['Runtime']} " in template  # bytecode is good for one release
 
 
 class TestEveryExample:

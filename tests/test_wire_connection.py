@@ -67,6 +67,11 @@ def begins_in_time(connection: socket.socket, line: bytes, over: threading.Event
     connection.sendall(line[1:])
 
 
+def answers_late(connection: socket.socket, line: bytes, over: threading.Event) -> None:
+    over.wait(2 * BOUND)
+    connection.sendall(line)
+
+
 class Lines:
     """What the server does: its connections in order, and how those with a number of their own answer."""
 
@@ -198,6 +203,13 @@ class TestAKeptConnection:
         assert ask(endpoint) == "0:x"
         lines.how[0] = begins_in_time
         assert ask(endpoint) == "0:x"
+        endpoint.close()
+
+    def test_that_has_not_slept_is_waited_for_although_the_deadline_is_near(self, lines: Lines) -> None:
+        endpoint = lines.endpoint()
+        assert ask(endpoint) == "0:x"
+        lines.how[0] = answers_late
+        assert ask(endpoint, deadline=time.monotonic() + 3 * BOUND) == "0:x"
         endpoint.close()
 
     def test_whose_reply_is_cut_short_is_not_asked_again(self, lines: Lines) -> None:

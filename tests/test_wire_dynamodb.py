@@ -21,9 +21,9 @@ import pytest
 
 from ldreader.errors import ConfigurationError, StoreError
 from ldreader.requesters.dynamodb import DynamoDBRequester, Wire
-from ldreader.wire import credentials
+from ldreader.wire import credentials, sigv4
 from tests.aws import ENVIRONMENT, FOREIGN, moto
-from tests.proxy import Answer, Proxy, Sent
+from tests.proxy import Answer, Proxy, Relay, Sent
 from tests.redis_fixtures import Certificates, answering_port, silent_port
 from tests.servers import free_port
 
@@ -420,18 +420,41 @@ class TestTheCredentialsOfAContainer:
         assert self.keys_used(nowhere) == ["LENT1"] * 5 + ["LENT5"]
         requester.close()
 
-    def test_an_endpoint_that_hangs_leaves_time_to_read_with_the_old_ones(
+    def test_renewing_is_tried_again_when_the_clock_was_set_back(
         self, nowhere: Proxy, lender: Lender, later: Callable[[float], None]
     ) -> None:
-        requester = wire(nowhere.port, 5)
+        requester = wire(nowhere.port)
+        read(requester)
+        later(3400)
+        lender.answer = Answer(500, {}, b"")
+        assert read(requester) == FOUND
+        later(-credentials.TRIED_AGAIN_AFTER - 1)
+        assert read(requester) == FOUND
+        assert lender.asked == 3
+        requester.close()
+
+    def test_closing_forgets_them_and_what_was_made_of_them(self, nowhere: Proxy, lender: Lender) -> None:
+        requester = wire(nowhere.port)
+        read(requester)
+        assert "s3cret" in repr(sigv4._last_key)
+        requester.close()
+        assert sigv4._last_key == sigv4._NO_KEY
+        read(requester)
+        assert self.keys_used(nowhere) == ["LENT1", "LENT2"]
+        assert lender.proxy.connections == 2
+        requester.close()
+
+    def test_while_renewing_hangs_there_is_time_for_the_old_ones(
+        self, nowhere: Proxy, lender: Lender, later: Callable[[float], None]
+    ) -> None:
+        requester = wire(nowhere.port, 10)
         read(requester)
         later(3400)
         over = threading.Event()
-        lender.proxy.instead = lambda sent: lender.lend(sent) if over.wait(30) else Answer(500, {}, b"")
-        try:
-            assert read(requester, time.monotonic() + 1) == FOUND
-        finally:
-            over.set()
+        lender.proxy.instead = lambda sent: Answer(500, {}, b"") if over.wait(20) else None
+        assert read(requester, time.monotonic() + 1) == FOUND
+        over.set()
+        assert self.keys_used(nowhere) == ["LENT1"] * 2
         requester.close()
 
     @pytest.mark.parametrize(
@@ -816,6 +839,24 @@ class TestTls:
         requester = self.requester(secured.port, client)
         assert [read(requester), read(requester)] == [FOUND, FOUND]
         requester.close()
+
+    def test_a_connection_is_kept_although_it_slept_and_replaced_when_it_died(
+        self, secured: Proxy, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificates.ca))
+        real = time.time
+        with Relay(secured.port) as relay:
+            requester = self.requester(relay.port, "wire")
+            for number, dies in enumerate((lambda: None, relay.swallow, relay.cut), 1):
+                assert read(requester) == FOUND
+                monkeypatch.setattr(time, "time", lambda: real() + 2 * number)  # noqa: B023
+                assert read(requester) == FOUND
+                assert relay.connections == max(number - 1, 1)
+                dies()
+                monkeypatch.setattr(time, "time", lambda: real() + 2 * number + 1)  # noqa: B023
+                assert read(requester, time.monotonic() + 1) == FOUND
+                assert relay.connections == number
+            requester.close()
 
     @pytest.mark.parametrize("client", ["wire", "boto3"])
     def test_an_authority_that_nobody_knows_is_not(self, secured: Proxy, client: str) -> None:

@@ -48,13 +48,17 @@ def with_flags(
     and dropped before a snapshot of SnapStart is taken.
 
     Raises:
-        ConfigurationError: The margin is no number of seconds; the handler is a generator or asynchronous.
+        ConfigurationError: The margin is no number of seconds; the function that makes the context, or the handler, is
+            none, or is a generator or asynchronous.
     """
     if not isinstance(margin, (int, float)) or not 0 <= margin < 900:
         raise ConfigurationError(f"margin must be a number of seconds, not {margin!r}")
 
+    if not _is_plain(context):
+        raise ConfigurationError(f"context must be a function of the event, and not async, but this is {context!r}")
+
     def decorate(handler: Callable[[Any, Any, Request], Answer]) -> Callable[..., Answer]:
-        if getattr(getattr(handler, "__code__", None), "co_flags", 0) & _LASTING:
+        if not _is_plain(handler):
             raise ConfigurationError(
                 "with_flags is for plain functions: one that goes on after it was called, a generator or async def, "
                 "uses reader.request(context) within itself"
@@ -77,6 +81,14 @@ def with_flags(
         return with_request
 
     return decorate
+
+
+def _is_plain(function: Any) -> bool:
+    """Whether it can be called, and is done when the call is."""
+    while type(function).__name__ == "partial":  # by its name, because importing functools costs more than this
+        function = function.func
+    called = function if hasattr(function, "__code__") else type(function).__call__
+    return callable(function) and not getattr(getattr(called, "__code__", None), "co_flags", 0) & _LASTING
 
 
 def _seconds(lambda_context: Any, margin: float) -> float | None:
@@ -115,4 +127,9 @@ def _let_go(reader: FlagReader) -> None:
     stores: tuple[Any, ...] = (reader._requester, getattr(reader._big_segments, "store", None))
     for store in stores:
         if getattr(store, "reconnects", False):  # closing somebody else's may be for good
-            store.close()
+            try:
+                store.close()
+            except Exception as error:  # anyone can write a store, and the function is to be published
+                from .. import log
+
+                log.error(f"a store was not closed before the snapshot: {log.unexpected(error)}")

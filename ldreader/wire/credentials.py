@@ -115,8 +115,9 @@ class Container:
         """
         # By the clock of the world: a process that was frozen does not count the seconds.
         now = time.time()
-        if self._lent is not None:
-            keys, expires = self._lent
+        lent = self._lent  # once: another thread may close this meanwhile
+        if lent is not None:
+            keys, expires = lent
             if _timestamp(now + REFRESHED_BEFORE) < expires:
                 return keys
             if _timestamp(now) < expires:
@@ -126,7 +127,8 @@ class Container:
                 self._tried = now
                 begin = time.monotonic()
                 try:
-                    return self._fetch(begin + (end - begin) / 2)  # the rest is for what they are wanted for
+                    # In half of the time: a silent endpoint leaves the rest for asking with the ones at hand.
+                    return self._fetch(begin + (end - begin) / 2)
                 except NoCredentials:
                     return keys
         return self._fetch(end)
