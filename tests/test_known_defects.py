@@ -176,10 +176,10 @@ def test_11_a_prerequisite_or_segment_that_cannot_be_had_is_no_missing_one() -> 
 def test_13_what_is_private_below_the_first_level_stays_private_in_a_context_from_json() -> None:
     events: list[Item] = []
     reader = reader_of(flag(), events=events.extend, private_attributes=["/home/city"])
-    text = '{"kind": "user", "key": "u", "home": {"city": "London", "zip": "N1"}, "work": {"city": "Paris", "x": 1},'
-    reader.variation("flag", Context.from_json(f'{text} "_meta": {{"privateAttributes": ["/work/city"]}}}}'), None)
+    text = '{"kind": "user", "key": "u", "home": {"city": "London", "zip": "N1"}, "office": {"city": "Paris", "x": 1},'
+    reader.variation("flag", Context.from_json(f'{text} "_meta": {{"privateAttributes": ["/office/city"]}}}}'), None)
     assert events[0]["context"]["home"] == {"zip": "N1"}
-    assert events[0]["context"]["work"] == {"x": 1}
+    assert events[0]["context"]["office"] == {"x": 1}
     assert "London" not in json.dumps(events)
     assert "Paris" not in json.dumps(events)
 
