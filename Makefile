@@ -20,7 +20,7 @@ CONTEXT = {"kind":"user","key":"ada","country":"GB","plan":"gold"}
 .PHONY: help demo test test-all suite fuzz bench contract flask-min layer lint servers clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed ## evaluate the flags of examples/shop.json with the ldreader command
 	$(BIN)/ldreader variation new-checkout --store $(STORE) --context '$(CONTEXT)' --detail
@@ -29,15 +29,22 @@ demo: $(VENV)/.installed ## evaluate the flags of examples/shop.json with the ld
 test: $(VENV)/.installed-test servers lint ## lint, then run the tests with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
+# Two at a time: most tests wait for something.
 test-all: servers ## run the tests on each Python that is here
-	@absent=; failed=; passed=; \
+	@mkdir -p build && rm -f build/tests-*; absent=; failed=; passed=; tested=; running=0; \
 	for version in $(PYTHONS); do \
 	  python=python$$version; \
 	  $$python -c pass 2>/dev/null || python=$$(PYENV_VERSION=$$(pyenv latest $$version 2>/dev/null) pyenv which $$python 2>/dev/null); \
 	  if ! "$$python" -c pass 2>/dev/null; then absent="$$absent $$version"; continue; fi; \
-	  echo "== Python $$version"; \
-	  if $(MAKE) --no-print-directory suite VENV=.venv-$$version PYTHON="$$python"; \
-	  then passed="$$passed $$version"; else failed="$$failed $$version"; fi; \
+	  echo "Python $$version: begun; what it says goes to build/tests-$$version.log"; \
+	  { $(MAKE) --no-print-directory suite VENV=.venv-$$version PYTHON="$$python" >build/tests-$$version.log 2>&1 && \
+	    touch build/tests-$$version.passed; } & \
+	  tested="$$tested $$version"; running=$$((running + 1)); \
+	  if [ $$running = 2 ]; then wait; running=0; fi; \
+	done; wait; \
+	for version in $$tested; do \
+	  echo "== Python $$version"; cat build/tests-$$version.log; \
+	  if [ -e build/tests-$$version.passed ]; then passed="$$passed $$version"; else failed="$$failed $$version"; fi; \
 	done; \
 	echo "passed:$${passed:- none}; failed:$${failed:- none}; absent:$${absent:- none}"; \
 	[ -n "$$passed" ] && [ -z "$$failed" ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +14,7 @@ from tests.servers import lacking
 OLD_CLIENT, OLD_VERSION = "launchdarkly-js-client-sdk", "3.9.5"
 CLIENT, VERSION = "@launchdarkly/js-client-sdk", "4.10.3"
 
-NPM = Path(__file__).parent.parent / "build" / "npm"
+NPM = Path(__file__).parent.parent / "build" / f"npm-{OLD_VERSION}-{VERSION}"
 """Where packages are kept between runs."""
 
 SWITCHES = (
@@ -27,24 +27,22 @@ SWITCHES = (
 @cache
 def npm_packages() -> Path:
     """The folder ``node_modules`` with both clients; they are installed when it does not have them."""
-    wanted = {OLD_CLIENT: OLD_VERSION, CLIENT: VERSION}
-    if {name: _installed(name) for name in wanted} != wanted:
+    if not NPM.is_dir():
         npm = shutil.which("npm") or lacking("npm is not installed: apt-get install npm", "LDREADER_REQUIRE_SERVERS")
-        NPM.mkdir(parents=True, exist_ok=True)
-        command = [npm, "install", "--ignore-scripts", "--no-save", "--no-fund", "--no-audit", "--prefix", str(NPM)]
-        command += [f"{name}@{version}" for name, version in wanted.items()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
-            lacking(f"npm could not install the clients:\n{done.stderr}", "LDREADER_REQUIRE_SERVERS")
+        NPM.parent.mkdir(exist_ok=True)
+        site = Path(tempfile.mkdtemp(prefix=".npm-", dir=NPM.parent))
+        try:
+            quietly = ("--no-save", "--no-fund", "--no-audit")
+            command = [npm, "install", "--ignore-scripts", *quietly, "--prefix", str(site)]
+            command += [f"{OLD_CLIENT}@{OLD_VERSION}", f"{CLIENT}@{VERSION}"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            if done.returncode:
+                lacking(f"npm could not install the clients:\n{done.stderr}", "LDREADER_REQUIRE_SERVERS")
+            with contextlib.suppress(OSError):  # another process was faster
+                site.rename(NPM)
+        finally:
+            shutil.rmtree(site, ignore_errors=True)
     return NPM / "node_modules"
-
-
-def _installed(name: str) -> str | None:
-    manifest = NPM / "node_modules" / name / "package.json"
-    if not manifest.exists():
-        return None
-    version: str = json.loads(manifest.read_text(encoding="utf-8"))["version"]
-    return version
 
 
 class Visit:
