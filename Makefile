@@ -31,7 +31,7 @@ test: $(VENV)/.installed-test servers lint ## lint, then run the tests with cove
 
 # Two at a time: most tests wait for something.
 test-all: servers ## run the tests on each Python that is here
-	@mkdir -p build && rm -f build/tests-*; absent=; failed=; passed=; tested=; running=0; \
+	@mkdir -p build && rm -f build/tests-*; trap 'kill 0' INT; absent=; failed=; passed=; tested=; running=0; \
 	for version in $(PYTHONS); do \
 	  python=python$$version; \
 	  $$python -c pass 2>/dev/null || python=$$(PYENV_VERSION=$$(pyenv latest $$version 2>/dev/null) pyenv which $$python 2>/dev/null); \

@@ -26,6 +26,12 @@ from tests.servers import PATIENCE, RedisServer, free_port, until
 
 PROJECT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-W", "error", "-m", "ldreader"]
+# A shell lets what it runs in the background, these tests maybe, ignore interrupts.
+INTERRUPTIBLE = [
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
+]
 FLAGS: dict[str, Any] = {
     "flags": {
         "who": {
@@ -69,7 +75,7 @@ class Conversation:
 
     def __init__(self, *words: str) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, *words, "--context", "-"],
+            [*INTERRUPTIBLE, *COMMAND, *words, "--context", "-"],
             env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
