@@ -144,14 +144,18 @@ def test_redis_counts_one_read_for_each_request(monkeypatch: pytest.MonkeyPatch)
             count: int = counter.info("stats")["total_reads_processed"]
             return count
 
-        Replacing(server.url)
-        until(lambda: reads() - reads() == -1, "a server that hears nobody else")  # closing a connection is read, too
+        writer = Replacing(server.url)  # kept to the end: a connection that is closed is read once more
         monkeypatch.setenv("LDREADER_STORE", f"{server.url}?prefix={PREFIX}")
         client = create_app().test_client()
-        before = reads()
-        for index in range(40):
-            assert client.get(f"{PATHS[index % len(PATHS)]}?user=ada").status_code == 200
-        assert reads() - before == 40 + 1  # the counter's own
+        costs = []
+        for _ in range(3):
+            before = reads()
+            for index in range(40):
+                assert client.get(f"{PATHS[index % len(PATHS)]}?user=ada").status_code == 200
+            costs.append(reads() - before)
+        # The counter's own is one more. What else Redis hears of, such as a connection of a busy machine, is not in each.
+        assert min(costs) == 40 + 1, costs
+        assert writer.count == 1
 
 
 @pytest.mark.parametrize("server", SERVERS)
