@@ -153,7 +153,7 @@ def test_redis_counts_one_read_for_each_request(monkeypatch: pytest.MonkeyPatch)
             for index in range(40):
                 assert client.get(f"{PATHS[index % len(PATHS)]}?user=ada").status_code == 200
             costs.append(reads() - before)
-        # The counter's own is one more. What else Redis hears of, such as a connection of a busy machine, is not in each.
+        # One more is the counter's own. What else Redis hears of on a busy machine is not in each.
         assert min(costs) == 40 + 1, costs
         assert writer.count == 1
 
