@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..errors import ConfigurationError, MissingDependency, StoreError
 from ..schema import FEATURES, SEGMENTS
 from ..wire.connection import MalformedReply
-from ..wire.resp import NoAdmission, Refusal, Resp
+from ..wire.resp import NoAdmission, Refusal, Resp, no_arguments
 from . import DEFAULT_TIMEOUT, host_and_port, seconds, split_query, unknown, unquote
 
 TYPE_CHECKING = False
@@ -286,12 +286,6 @@ def refused(reason: str) -> StoreError:
     error = StoreError(f"Redis refused to read: {no_arguments(reason)}")
     error.answered = True
     return error
-
-
-def no_arguments(reason: str) -> str:
-    """What Redis said, without what it quotes."""
-    # A server on which AUTH has been renamed quotes the password that came with it.
-    return reason.partition(", with args")[0]
 
 
 def _client(

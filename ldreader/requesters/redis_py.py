@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from ..errors import ConfigurationError, StoreError
+from ..wire.resp import no_arguments
 from . import client_package, host_and_port, unknown, unquote
 from .redis import (
     GUESS_LIMIT,
     OF_A_CLUSTER,
     OWN_OPTIONS,
     TIMEOUTS,
-    no_arguments,
     refused,
     refused_login,
     unanswered,

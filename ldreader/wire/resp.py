@@ -105,6 +105,12 @@ class Resp:
         self._endpoint.close()
 
 
+def no_arguments(reason: str) -> str:
+    """What Redis said, without what it quotes."""
+    # A server on which AUTH has been renamed quotes the password that came with it.
+    return reason.partition(", with args")[0]
+
+
 def _encoded(commands: Iterable[tuple[str, ...]]) -> bytes:
     pieces = []
     for command in commands:
@@ -129,8 +135,7 @@ def _reply(connection: Connection, nesting: int = 0) -> Any:
             raise MalformedReply("arrays in arrays without an end")
         return None if count is None else [_reply(connection, nesting + 1) for _ in range(count)]
     if kind == b"-":
-        # A server on which AUTH has been renamed quotes the password that came with it.
-        return Refusal(rest.decode("utf-8", "replace").partition(", with args")[0])
+        return Refusal(no_arguments(rest.decode("utf-8", "replace")))
     if kind == b"+":
         return rest.decode("utf-8", "replace")
     if kind == b":" and rest.removeprefix(b"-").isdigit() and len(rest) <= DIGITS:
